@@ -1,0 +1,199 @@
+use std::ops::Range;
+
+use sha2::Digest;
+
+use crate::{
+    content::{ReadAt, ReadError},
+    digest::{Digests, Sha256},
+    reader::{Progress, Reader, unwatched},
+    tree::{ChunkGroup, Tree},
+    whole::digests_with_progress,
+};
+
+/// Follows one file while it is written, and knows its digests with as little reading as possible.
+///
+/// It is told what the *store* holds: call [`FileHasher::write`], [`FileHasher::touch`] and
+/// [`FileHasher::set_length`] after the store did its part, in the order in which it did, with
+/// the bytes that were stored and not those that were asked for. When told in another order, it
+/// gives a wrong digest; when in doubt, `touch`.
+///
+/// Memory: 2 KiB, and for more than 64 KiB of content 66 bytes per 64 KiB of it, one thousandth;
+/// twice that while it grows. A hole takes memory only when it is read back, which is when the digest
+/// is asked for: refuse a file whose apparent size is out of proportion before that. Of a file above
+/// 1 TiB no tree is built; [`FileHasher::finish`] reads it whole.
+#[derive(Debug)]
+pub struct FileHasher {
+    tree: Tree,
+    stream: Stream,
+}
+
+impl FileHasher {
+    /// For an empty file.
+    pub fn new() -> Self {
+        Self { tree: Tree::new(), stream: Stream::default() }
+    }
+
+    /// For a file of this length, of which nothing is known.
+    pub fn unread(length: u64) -> Self {
+        let mut hasher = Self::new();
+        hasher.set_length(length);
+        hasher
+    }
+
+    /// Bytes in the file, as far as it was told.
+    pub fn length(&self) -> u64 {
+        self.tree.length()
+    }
+
+    /// The store holds these bytes at this offset now. A write beyond the end leaves a hole, which
+    /// is zeros. No store holds a byte at 2^63 or after it.
+    ///
+    /// Costs one BLAKE3 of the bytes, and one SHA-256 of them when they continue what was written
+    /// from the start of the file without a gap: the speed of the two libraries from pieces of
+    /// 128 KiB on, two thirds of it with pieces of 4 KiB. Nothing is copied. After a gap they cost no
+    /// SHA-256 now; the next finish reads the file from the gap on, or from the start when a byte
+    /// before the gap was changed.
+    pub fn write(&mut self, offset: u64, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        self.tree.write(offset, bytes);
+        self.stream.forget_from(offset);
+        self.stream.feed(offset, bytes);
+    }
+
+    /// The store changed somewhere in this range and nobody saw the bytes: a copy inside the store,
+    /// a punched hole, zeroed blocks, a mapped page. Does not change the length: tell a new one with
+    /// [`FileHasher::set_length`]. Bytes beyond the length are no matter.
+    pub fn touch(&mut self, range: Range<u64>) {
+        self.tree.touch(&range);
+        if !range.is_empty() {
+            self.stream.forget_from(range.start);
+        }
+    }
+
+    /// The file was truncated, or extended by a hole. Says nothing new when it is the length already.
+    pub fn set_length(&mut self, length: u64) {
+        self.tree.set_length(length);
+        self.stream.forget_from(length);
+    }
+
+    /// How many bytes the next finish will read (holes count). 0 when the digests are known.
+    pub fn bytes_to_read(&self) -> u64 {
+        let length = self.length();
+        if length > TREE_LENGTH_MAX {
+            return length;
+        }
+        let start = self.stream_start();
+        self.tree
+            .unknown_before(start)
+            .map(|group| group.extent(length))
+            .map(|extent| extent.end - extent.start)
+            .sum::<u64>()
+            + (length - start)
+    }
+
+    /// The digests of the file as it is in the store now: reads back the chunk groups that changed
+    /// unseen and what SHA-256 did not see, at most 1 MiB at a time.
+    ///
+    /// The hasher stays usable: later writes go on from here. After an error it is as good as before,
+    /// and what was hashed meanwhile is not hashed again.
+    ///
+    /// # Errors
+    /// [`ReadError::Shrank`] when the store has fewer bytes than [`FileHasher::length`],
+    /// [`ReadError::Failed`] when it cannot be read.
+    pub fn finish<C: ReadAt + ?Sized>(&mut self, content: &C) -> Result<Digests, ReadError> {
+        self.finish_with_progress(content, &mut unwatched)
+    }
+
+    /// As [`FileHasher::finish`], reporting bytes read, out of [`FileHasher::bytes_to_read`].
+    ///
+    /// # Errors
+    /// As [`FileHasher::finish`], and [`ReadError::Stopped`].
+    pub fn finish_with_progress<C: ReadAt + ?Sized>(
+        &mut self,
+        content: &C,
+        progress: &mut Progress<'_>,
+    ) -> Result<Digests, ReadError> {
+        let length = self.length();
+        if length > TREE_LENGTH_MAX {
+            return digests_with_progress(content, length, progress);
+        }
+        self.read_back(&mut Reader::new(content, length, progress))?;
+        Ok(Digests {
+            sha256: self.stream.digest(),
+            blake3: self.tree.root().expect("every unknown group was read back"),
+        })
+    }
+
+    fn read_back<C: ReadAt + ?Sized>(
+        &mut self,
+        reader: &mut Reader<'_, C>,
+    ) -> Result<(), ReadError> {
+        let start = self.stream_start();
+        let unknown: Vec<_> = self.tree.unknown_before(start).collect();
+        let mut bytes = Vec::new();
+        for group in unknown {
+            reader.read(group.start(), ChunkGroup::BYTES, &mut bytes)?;
+            self.tree.supply(group.start(), &bytes);
+        }
+        reader.read_to_end(start, |offset, bytes| {
+            self.tree.supply(offset, bytes);
+            self.stream.feed(offset, bytes);
+        })
+    }
+
+    /// Where reading for SHA-256 begins: at the chunk group of its cursor, so that the tree can use
+    /// what is read; the end when it has seen everything.
+    fn stream_start(&self) -> u64 {
+        let length = self.length();
+        if self.stream.cursor < length {
+            ChunkGroup::at(self.stream.cursor).start()
+        } else {
+            length
+        }
+    }
+}
+
+impl Default for FileHasher {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// SHA-256 of the bytes before a cursor. It cannot be patched: a change before the cursor sends it
+/// back to the start.
+#[derive(Debug, Default)]
+struct Stream {
+    cursor: u64,
+    hasher: sha2::Sha256,
+}
+
+impl Stream {
+    /// Takes what continues at the cursor, if anything does.
+    fn feed(&mut self, offset: u64, bytes: &[u8]) {
+        let Some(seen) = self.cursor.checked_sub(offset) else {
+            return;
+        };
+        let next = usize::try_from(seen).map_or(&[][..], |seen| bytes.get(seen..).unwrap_or(&[]));
+        self.hasher.update(next);
+        self.cursor += next.len() as u64;
+    }
+
+    /// What lies at `offset` and after it is not what it was.
+    fn forget_from(&mut self, offset: u64) {
+        if offset < self.cursor {
+            *self = Self::default();
+        }
+    }
+
+    fn digest(&self) -> Sha256 {
+        Sha256(self.hasher.clone().finalize().into())
+    }
+}
+
+/// 1 TiB, of which the tree takes 1 GiB of memory.
+const TREE_LENGTH_MAX: u64 = 1 << 40;
+
+#[cfg(test)]
+mod tests;

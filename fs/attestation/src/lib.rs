@@ -1,0 +1,48 @@
+//! What an attestation is and how to believe one.
+//!
+//! Pure functions over hostile input: no clock, no filesystem, no database.
+
+mod bundle;
+mod claims;
+mod draft;
+mod incomplete;
+mod key;
+mod manifest;
+mod name;
+mod oms;
+mod provenance;
+mod run;
+mod statement;
+#[cfg(test)]
+mod testing;
+mod verify;
+
+pub use bundle::{
+    BUNDLE_MAX, BUNDLE_MEDIA_TYPE, Bundle, BundleError, PAYLOAD_MAX, PAYLOAD_TYPE, SignerHint, pae,
+};
+pub use claims::{CLAIMS_FILE, CLAIMS_LINES_MAX, CLAIMS_MAX, Claims, ClaimsError};
+pub use draft::{Draft, DraftError};
+pub use incomplete::{INCOMPLETE_TYPE, IncompleteRun};
+pub use key::{KEY_FILE_MAX, KeyError, KeyHint, SigningError, SigningKey, VerifyingKey};
+pub use manifest::{LISTED_MAX, Listing, MANIFEST_MAX, Manifest, ManifestError};
+pub use name::{escaped, file_uri, is_canonical, is_publication, unescaped};
+pub use oms::{
+    Content, Difference, Entry, EntryKind, HashType, IgnoredPaths, MODEL_SIGNATURE_FILE,
+    MODEL_SIGNATURE_TYPE, ModelManifest, OmsError, OmsRefusal, OmsRefusals, model_statement,
+    model_statement_ignoring,
+};
+pub use provenance::{
+    BUILD_TYPE, BUILDER_ID, BuildDefinition, Builder, CommitWord, ExternalParameters,
+    InternalParameters, Metadata, OutcomeWord, PROVENANCE_TYPE, Provenance, RunDetails,
+};
+pub use run::{
+    ArtifactRoot, Commit, CommitKind, Executable, Inputs, LeftOut, Material, MaterialDigests,
+    Outcome, Output, RunDescription,
+};
+pub use statement::{
+    DigestSet, Header, Malformed, Payload, ResourceDescriptor, STATEMENT_TYPE, Statement,
+};
+pub use verify::{
+    Attestations, Attested, Claim, Covered, Found, MaterialReport, ModelReport, Origin, Place,
+    Refusal, Several, Signed, SignedModel, Subjects, TrustedKeys, Verified, Verifier, Vouched,
+};

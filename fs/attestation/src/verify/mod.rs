@@ -1,0 +1,42 @@
+//! `attestfs verify` as a numbered checklist. The numbers stand in the code where each check is
+//! made, and in the refusal.
+//!
+//! | number | check | made by | gives |
+//! |---|---|---|---|
+//! | 1 | an attestation is at hand, and it parses | [`crate::Bundle::parse`] | [`crate::Bundle`] |
+//! | 2 | it has one signature, over a known payload type | [`Signed::check`] | |
+//! | 3 | its signer is trusted | [`TrustedKeys`] | |
+//! | 4 | the signature covers the payload | [`Signed::check`] | [`Signed`] |
+//! | 5 | statement, predicate, build type and builder are known | [`Claim::read`] | [`Claim`] |
+//! | 6 | the run succeeded, or this is a checkpoint of it | [`Claim::vouched`] | [`Vouched`] |
+//! | 7 | a subject has the artifact's name | [`Subjects::check`] | |
+//! | 8 | that subject has the artifact's digests and size | [`Subjects::check`] | |
+//! | 9 | nothing is missing, changed or added | [`SignedModel::complete`] | [`Covered`] |
+//! | 10 | the materials' own attestations pass 1 to 6 and name them | [`Verifier`] | [`Verified`] |
+//!
+//! What a source does not have is never taken for good: the artifact itself is refused without an
+//! attestation, and an ancestor that cannot be seen is reported as not seen.
+
+mod candidate;
+mod chain;
+mod claim;
+mod key;
+mod model;
+mod refusal;
+mod report;
+mod signed;
+mod source;
+mod subjects;
+#[cfg(test)]
+mod tests;
+mod verifier;
+
+pub use claim::{Claim, Vouched};
+pub use key::TrustedKeys;
+pub use model::{Covered, SignedModel};
+pub use refusal::Refusal;
+pub use report::{Attested, MaterialReport, ModelReport, Origin, Verified};
+pub use signed::Signed;
+pub use source::{Attestations, Several};
+pub use subjects::{Found, Place, Subjects};
+pub use verifier::Verifier;

@@ -1,0 +1,296 @@
+use attestfs_digest::Sha256;
+
+use crate::{
+    bundle::BundleError,
+    manifest::ManifestError,
+    oms::{Difference, OmsError, OmsRefusal},
+    provenance::OutcomeWord,
+    statement::Malformed,
+};
+
+/// The first check that failed, and why. [`Refusal::check`] gives its number.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// 1. Nothing at hand names this content or this path.
+    #[error("no attestation at hand speaks of '{name}'")]
+    Unattested {
+        /// The artifact.
+        name: String,
+    },
+    /// 1. What is at hand is no bundle.
+    #[error("the attestation cannot be read: {0}")]
+    Bundle(#[from] BundleError),
+    /// 2. Signed, but not as a statement.
+    #[error("the payload type is '{found}': expected 'application/vnd.in-toto+json'")]
+    PayloadType {
+        /// As found, clipped.
+        found: String,
+    },
+    /// 3. Somebody signed it whom nobody here trusts.
+    #[error("signed with the key {hint}, which is none of the trusted ones")]
+    UntrustedSigner {
+        /// What the bundle says of its signer, not verified.
+        hint: String,
+    },
+    /// 3. This version trusts keys only.
+    #[error("signed with a certificate: this version of attestfs checks signatures of keys")]
+    CertificateSigner,
+    /// 4. The payload, its type or the signature was changed after signing.
+    #[error("the signature of the key {hint} does not fit what the attestation says")]
+    BadSignature {
+        /// What the bundle says of its signer.
+        hint: String,
+    },
+    /// 5. Not the fields of its type.
+    #[error("the statement cannot be read: {0}")]
+    Statement(#[source] Malformed),
+    /// 5. Another version of in-toto.
+    #[error("the statement is of the unknown type '{found}'")]
+    UnknownStatement {
+        /// As found, clipped.
+        found: String,
+    },
+    /// 5. It speaks of something else than a run or a model, or of a model where a run was meant.
+    #[error("a predicate of type '{found}' does not say how something was made")]
+    UnknownPredicate {
+        /// As found, clipped.
+        found: String,
+    },
+    /// 5. The statement of a run in the place of a model signature.
+    #[error("this is the attestation of a run, not a model signature")]
+    NoModelSignature,
+    /// 5. Provenance of another tool.
+    #[error("the build type is '{found}', which attestfs does not know how to read")]
+    UnknownBuildType {
+        /// As found, clipped.
+        found: String,
+    },
+    /// 5. Provenance by a builder with other promises.
+    #[error("the builder is '{found}', which attestfs does not know how far to believe")]
+    UnknownBuilder {
+        /// As found, clipped.
+        found: String,
+    },
+    /// 5. A model signature that could be read in two ways.
+    #[error("the model signature cannot be used: {0}")]
+    Model(#[source] OmsError),
+    /// 6. What the run left behind may be half of it.
+    #[error("run {run} of stage '{stage}' {}", did(*.outcome))]
+    OutcomeNotSuccess {
+        /// Which stage.
+        stage: String,
+        /// Which run.
+        run: String,
+        /// How it ended.
+        outcome: OutcomeWord,
+    },
+    /// 7. The content is attested under another name: files were swapped, renamed or moved.
+    #[error("'{name}' has the content that was attested as '{attested_as}'")]
+    WrongSubject {
+        /// The artifact.
+        name: String,
+        /// The name in the statement.
+        attested_as: String,
+    },
+    /// 7. The statement's list of subjects is a file of its own, which is not at hand.
+    #[error("the manifest {digest} that lists the subjects is not at hand")]
+    ManifestNotSeen {
+        /// Of the manifest.
+        digest: Sha256,
+    },
+    /// 7. It has the digest and not the form of a manifest.
+    #[error("the manifest that lists the subjects cannot be read: {0}")]
+    Manifest(#[source] ManifestError),
+    /// 7. A subject without a name or digest, or the same name twice.
+    #[error("the statement's subjects cannot be used: {reason}")]
+    Subjects {
+        /// A sentence.
+        reason: &'static str,
+    },
+    /// 8. The content changed after it was attested.
+    #[error("'{name}' was changed: attested {expected}, found {found}{}", and_others(*.others))]
+    DigestMismatch {
+        /// The artifact.
+        name: String,
+        /// Hexadecimal.
+        expected: String,
+        /// Hexadecimal.
+        found: String,
+        /// How many more files changed.
+        others: usize,
+    },
+    /// 9. Files that were signed are gone.
+    #[error("missing: {}", listed(.names))]
+    Missing {
+        /// Sorted.
+        names: Vec<String>,
+    },
+    /// 9. Files were added.
+    #[error("not covered by the model signature: {}", listed(.names))]
+    Extra {
+        /// Sorted.
+        names: Vec<String>,
+    },
+    /// 9. Something is there that no signature can cover.
+    #[error("{0}")]
+    Unsignable(#[source] OmsRefusal),
+    /// 10. A material is said to be attested, and its attestation fails.
+    #[error("material '{material}' was published by attestation {attestation}, which fails: check {}, {refusal}", refusal.check().0)]
+    Chain {
+        /// Its name in the statement that used it.
+        material: String,
+        /// Which published it.
+        attestation: Sha256,
+        /// Why that fails.
+        #[source]
+        refusal: Box<Self>,
+    },
+    /// 10. A dependency names its attestation by something that is no digest.
+    #[error("a material names its attestation by something that is no digest")]
+    Dependency,
+    /// 10. The material is not among what its attestation published.
+    #[error("it does not name the content that was used")]
+    MaterialNotNamed,
+    /// 10. The source gave another attestation than the one asked for.
+    #[error("its file holds another attestation, {found}")]
+    WrongAttestation {
+        /// What the file holds.
+        found: Sha256,
+    },
+}
+
+impl Refusal {
+    /// The titles of the checks, that of number 1 first.
+    pub const CHECKS: [&'static str; 10] = [
+        "an attestation is at hand",
+        "its payload type is known",
+        "its signer is trusted",
+        "its signature is good",
+        "what it says is understood",
+        "the run succeeded",
+        "it names the artifact",
+        "the content is what was attested",
+        "the directory is complete",
+        "the chain of materials holds",
+    ];
+
+    /// The number and the title of the check that failed.
+    pub fn check(&self) -> (u8, &'static str) {
+        let number = self.number();
+        (number, Self::CHECKS[usize::from(number) - 1])
+    }
+
+    fn number(&self) -> u8 {
+        match self {
+            Self::Unattested { .. } | Self::Bundle(_) => 1,
+            Self::PayloadType { .. } => 2,
+            Self::UntrustedSigner { .. } | Self::CertificateSigner => 3,
+            Self::BadSignature { .. } => 4,
+            Self::Statement(_)
+            | Self::UnknownStatement { .. }
+            | Self::UnknownPredicate { .. }
+            | Self::UnknownBuildType { .. }
+            | Self::UnknownBuilder { .. }
+            | Self::NoModelSignature
+            | Self::Model(_) => 5,
+            Self::OutcomeNotSuccess { .. } => 6,
+            Self::WrongSubject { .. }
+            | Self::ManifestNotSeen { .. }
+            | Self::Manifest(_)
+            | Self::Subjects { .. } => 7,
+            Self::DigestMismatch { .. } => 8,
+            Self::Missing { .. } | Self::Extra { .. } | Self::Unsignable(_) => 9,
+            Self::Chain { .. }
+            | Self::Dependency
+            | Self::MaterialNotNamed
+            | Self::WrongAttestation { .. } => 10,
+        }
+    }
+
+    /// What whoever reads this can do about it.
+    pub fn next_step(&self) -> &'static str {
+        match self {
+            Self::Unattested { .. } => {
+                "if it was changed, restore it; if no run wrote it, produce it under 'attestfs run'; if its attestation is elsewhere, name it with --bundle or --state"
+            }
+            Self::Bundle(_) | Self::Statement(_) | Self::Manifest(_) | Self::Subjects { .. } => {
+                "fetch the attestation again from where it was published"
+            }
+            Self::PayloadType { .. }
+            | Self::UnknownStatement { .. }
+            | Self::UnknownPredicate { .. }
+            | Self::UnknownBuildType { .. }
+            | Self::UnknownBuilder { .. } => {
+                "ask whoever made it which tool reads it; attestfs needs SLSA provenance of its own or an OMS model signature"
+            }
+            Self::UntrustedSigner { .. } => {
+                "ask the signer for the public key by a way you trust, compare 'sha256sum KEY' with the name above, and pass it with --key"
+            }
+            Self::CertificateSigner => "ask the producer for a signature made with a key",
+            Self::BadSignature { .. } => {
+                "do not use it; fetch artifact and attestation again from where they were published"
+            }
+            Self::NoModelSignature | Self::Model(_) => {
+                "ask the producer to sign the directory again with 'attestfs sign'"
+            }
+            Self::OutcomeNotSuccess { .. } => {
+                "use a checkpoint that this run committed, or run the stage again"
+            }
+            Self::WrongSubject { .. } => "move it back to the name under which it was attested",
+            Self::ManifestNotSeen { .. } => {
+                "fetch the file '<digest>.manifest' from the state directory of the producer, or the claims.jsonl that travels with the artifact"
+            }
+            Self::DigestMismatch { .. } => {
+                "do not use it; restore it, or run the stage that makes it again"
+            }
+            Self::Missing { .. } => "copy the whole directory again",
+            Self::Extra { .. } => {
+                "move them away, or sign the directory again if they belong to it"
+            }
+            Self::Unsignable(_) => "do as it says, or copy the directory again",
+            Self::Chain { refusal, .. } => refusal.next_step(),
+            Self::Dependency | Self::MaterialNotNamed | Self::WrongAttestation { .. } => {
+                "the lineage was tampered with or mixed up; fetch all attestations again"
+            }
+        }
+    }
+}
+
+impl From<Difference> for Refusal {
+    fn from(difference: Difference) -> Self {
+        match difference {
+            Difference::Changed { name, expected, found, others } => {
+                Self::DigestMismatch { name, expected, found, others }
+            }
+            Difference::Missing { names } => Self::Missing { names },
+            Difference::Extra { names } => Self::Extra { names },
+            Difference::Unsignable(refusal) => Self::Unsignable(refusal),
+        }
+    }
+}
+
+fn did(outcome: OutcomeWord) -> &'static str {
+    match outcome {
+        OutcomeWord::Failed => "failed: what it left behind is not vouched for",
+        OutcomeWord::Unknown => "has an unknown end: nobody saw whether it succeeded",
+        OutcomeWord::Success | OutcomeWord::Running => "did not say that it failed",
+    }
+}
+
+fn and_others(others: usize) -> String {
+    match others {
+        0 => String::new(),
+        others => format!(", and {others} more files"),
+    }
+}
+
+/// Names, but not at any length.
+fn listed(names: &[String]) -> String {
+    const SHOWN_MAX: usize = 10;
+    let shown: Vec<String> = names.iter().take(SHOWN_MAX).map(|name| format!("'{name}'")).collect();
+    let shown = shown.join(", ");
+    match names.len().saturating_sub(SHOWN_MAX) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}

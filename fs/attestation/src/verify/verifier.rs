@@ -1,0 +1,157 @@
+use std::collections::BTreeMap;
+
+use attestfs_digest::Sha256;
+
+use crate::{
+    bundle::{Bundle, BundleError},
+    verify::{
+        Attestations, Claim, Covered, Found, ModelReport, Refusal, Signed, SignedModel, Subjects,
+        TrustedKeys, Verified, Vouched, candidate::Candidates, chain::Chain,
+    },
+};
+
+/// Makes the checks of this module, with these keys and these attestations at hand.
+#[derive(Clone, Copy)]
+#[expect(missing_debug_implementations, reason = "sources need not be printable")]
+pub struct Verifier<'a> {
+    keys: &'a TrustedKeys,
+    source: &'a dyn Attestations,
+}
+
+impl<'a> Verifier<'a> {
+    /// Most attestations that are looked at as possibly naming the files; what follows is ignored.
+    pub const CANDIDATES_MAX: usize = 4096;
+
+    /// A verifier that believes these keys and knows of these attestations.
+    pub fn new(keys: &'a TrustedKeys, source: &'a dyn Attestations) -> Self {
+        Self { keys, source }
+    }
+
+    /// Checks 1 to 5 of the content of a `model.sig`.
+    ///
+    /// # Errors
+    /// The first check that fails.
+    pub fn model_signature(&self, bytes: &[u8]) -> Result<SignedModel, Refusal> {
+        match self.claim(Bundle::parse(bytes))? {
+            Claim::Model(model) => Ok(model),
+            Claim::Provenance(..) | Claim::Incomplete(..) => Err(Refusal::NoModelSignature),
+        }
+    }
+
+    /// Checks files that no model signature covers: each must be named by an attestation.
+    ///
+    /// # Errors
+    /// The first file that fails, by the check that it fails.
+    pub fn files(&self, files: &[Found]) -> Result<Verified, Refusal> {
+        let candidates = Candidates::of(files, self);
+        let mut named = Named::default();
+        for found in files {
+            named.add(candidates.attesting(found)?);
+        }
+        self.report(None, named, &candidates)
+    }
+
+    /// Checks files that a model signature covers. Nobody needs to have attested how they were
+    /// made; but an attestation that names them and fails is refused.
+    ///
+    /// # Errors
+    /// The first file that fails, by the check that it fails.
+    pub fn covered(&self, covered: &Covered) -> Result<Verified, Refusal> {
+        let candidates = Candidates::of(covered.files(), self);
+        let mut named = Named::default();
+        for found in covered.files() {
+            match candidates.attesting(found) {
+                Ok(attesting) => named.add(attesting),
+                Err(refusal) if is_about_other_content(&refusal) => {
+                    named.without_provenance.push(found.place.name().to_owned());
+                }
+                Err(refusal) => return Err(refusal),
+            }
+        }
+        self.report(Some(ModelReport::of(covered.model())), named, &candidates)
+    }
+
+    /// Checks 1 to 6, and reads the subjects, of what is kept under the name of an attestation: of
+    /// several bundles one must pass.
+    ///
+    /// # Returns
+    /// `None` when there is no bundle.
+    pub(super) fn first_vouched(
+        &self,
+        name: Sha256,
+    ) -> Option<Result<(Vouched, Subjects), Refusal>> {
+        let mut first_refusal = None;
+        for bundle in self.source.attestation(name) {
+            match self.vouched(name, bundle) {
+                Ok(vouched) => return Some(Ok(vouched)),
+                Err(refusal) => first_refusal = first_refusal.or(Some(Err(refusal))),
+            }
+        }
+        first_refusal
+    }
+
+    pub(super) fn source(&self) -> &'a dyn Attestations {
+        self.source
+    }
+
+    fn vouched(
+        &self,
+        name: Sha256,
+        bundle: Result<Bundle, BundleError>,
+    ) -> Result<(Vouched, Subjects), Refusal> {
+        let vouched = self.claim(bundle)?.vouched()?;
+        if vouched.attestation() != name {
+            return Err(Refusal::WrongAttestation { found: vouched.attestation() });
+        }
+        let subjects = Subjects::of(&vouched, self.source)?;
+        Ok((vouched, subjects))
+    }
+
+    /// Checks 1 to 5.
+    fn claim(&self, bundle: Result<Bundle, BundleError>) -> Result<Claim, Refusal> {
+        let signed = Signed::check(bundle?, self.keys)?;
+        Claim::read(signed)
+    }
+
+    /// Check 10 for every attestation that names a file.
+    fn report(
+        &self,
+        model: Option<ModelReport>,
+        named: Named,
+        candidates: &Candidates,
+    ) -> Result<Verified, Refusal> {
+        let mut chain = Chain::new(self);
+        let attestations = named
+            .files
+            .into_iter()
+            .filter_map(|(position, files)| Some((candidates.vouched(position)?, files)))
+            .map(|(vouched, files)| chain.follow(vouched, files))
+            .collect::<Result<_, _>>()?;
+        Ok(Verified { model, attestations, without_provenance: named.without_provenance })
+    }
+}
+
+/// Which candidate names which files.
+#[derive(Default)]
+struct Named {
+    files: BTreeMap<usize, Vec<String>>,
+    without_provenance: Vec<String>,
+}
+
+impl Named {
+    fn add(&mut self, (position, name): (usize, &str)) {
+        self.files.entry(position).or_default().push(name.to_owned());
+    }
+}
+
+/// Under a model signature this only means that nobody says how the file was made: equal content
+/// (an empty file, `{}`) or an older version of it is attested elsewhere.
+fn is_about_other_content(refusal: &Refusal) -> bool {
+    matches!(
+        refusal,
+        Refusal::Unattested { .. }
+            | Refusal::WrongSubject { .. }
+            | Refusal::DigestMismatch { .. }
+            | Refusal::ManifestNotSeen { .. }
+    )
+}

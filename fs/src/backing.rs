@@ -1,0 +1,377 @@
+//! The storage we front: every call goes through a descriptor beneath the root, never through a
+//! joined path, so that no name and no symbolic link leads out of the tree.
+
+use std::{
+    collections::HashMap,
+    ffi::{OsStr, OsString},
+    fmt::Debug,
+    fs::File,
+    mem::MaybeUninit,
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+        unix::ffi::{OsStrExt, OsStringExt},
+    },
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
+
+use rustix::{
+    fs::{
+        AtFlags, CWD, FallocateFlags, FileType, Gid, Mode, OFlags, RawDir, RenameFlags,
+        ResolveFlags, SeekFrom, StatVfs, Statx, Timestamps, Uid, XattrFlags,
+    },
+    io::Errno,
+};
+
+use crate::identity::{Identity, STAT_MASK};
+
+/// A file of any kind in the backing store, held by an `O_PATH` descriptor: it stays reachable
+/// when its name changes or goes.
+#[derive(Debug)]
+pub struct Node(OwnedFd);
+
+impl AsFd for Node {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// What `statx` says of a node.
+#[derive(Clone, Copy, Debug)]
+pub struct Stat {
+    /// All of it.
+    pub statx: Statx,
+    /// The part that identifies one content.
+    pub identity: Identity,
+}
+
+impl Stat {
+    /// Regular file, directory, ..
+    pub fn kind(&self) -> FileType {
+        FileType::from_raw_mode(u32::from(self.statx.stx_mode))
+    }
+
+    /// `makedev` of the device that holds the inode.
+    pub fn device(&self) -> u64 {
+        rustix::fs::makedev(self.statx.stx_dev_major, self.statx.stx_dev_minor)
+    }
+}
+
+/// One entry of a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirectoryEntry {
+    /// Its name.
+    pub name: OsString,
+    /// Its inode number in the backing store.
+    pub inode: u64,
+    /// Its kind, `Unknown` where the filesystem does not say.
+    pub kind: FileType,
+    /// Where to go on reading after this entry.
+    pub next: u64,
+}
+
+type Result<T> = rustix::io::Result<T>;
+
+/// The storage behind a mount. All errors are those of the system call of the same name.
+#[expect(
+    missing_docs,
+    clippy::missing_errors_doc,
+    reason = "each method is the system call of the same name"
+)]
+pub trait Backing: Debug + Send + Sync {
+    fn root(&self) -> Result<Node>;
+    fn lookup(&self, parent: &Node, name: &OsStr) -> Result<Node>;
+    /// Opens the file at a path relative to the root, following no symbolic link.
+    fn resolve(&self, path: &Path) -> Result<Node>;
+    fn stat(&self, file: BorrowedFd<'_>) -> Result<Stat>;
+    /// `flags` may hold an access mode and nothing else.
+    fn open(&self, node: &Node, flags: OFlags) -> Result<File>;
+    fn create(&self, parent: &Node, name: &OsStr, flags: OFlags, mode: Mode) -> Result<File>;
+    /// The node of an open file.
+    fn node_of(&self, file: &File) -> Result<Node>;
+    fn make_directory(&self, parent: &Node, name: &OsStr, mode: Mode) -> Result<Node>;
+    fn make_node(
+        &self,
+        parent: &Node,
+        name: &OsStr,
+        kind: FileType,
+        mode: Mode,
+        device: u64,
+    ) -> Result<Node>;
+    fn symlink(&self, parent: &Node, name: &OsStr, target: &Path) -> Result<Node>;
+    fn link(&self, node: &Node, parent: &Node, name: &OsStr) -> Result<()>;
+    fn unlink(&self, parent: &Node, name: &OsStr) -> Result<()>;
+    fn remove_directory(&self, parent: &Node, name: &OsStr) -> Result<()>;
+    fn rename(&self, from: (&Node, &OsStr), to: (&Node, &OsStr), flags: RenameFlags) -> Result<()>;
+    fn read_link(&self, node: &Node) -> Result<PathBuf>;
+    fn change_mode(&self, file: BorrowedFd<'_>, mode: Mode) -> Result<()>;
+    fn change_owner(&self, node: &Node, uid: Option<u32>, gid: Option<u32>) -> Result<()>;
+    fn set_times(&self, node: &Node, times: &Timestamps) -> Result<()>;
+    fn truncate(&self, file: &File, length: u64) -> Result<()>;
+    fn read_at(&self, file: &File, buffer: &mut [u8], offset: u64) -> Result<usize>;
+    /// Stores all of `bytes`, or as many as it can: the number tells. An error means none.
+    fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> Result<usize>;
+    fn allocate(&self, file: &File, mode: FallocateFlags, offset: u64, length: u64) -> Result<()>;
+    fn copy_range(&self, from: (&File, u64), to: (&File, u64), length: usize) -> Result<usize>;
+    fn seek(&self, file: &File, to: SeekFrom) -> Result<u64>;
+    fn sync(&self, file: &File, data_only: bool) -> Result<()>;
+    /// Entries from `position` on (0 is the start), as many as one buffer holds; none at the end.
+    fn entries(&self, directory: &File, position: u64) -> Result<Vec<DirectoryEntry>>;
+    fn statfs(&self, node: &Node) -> Result<StatVfs>;
+    fn attribute(&self, node: &Node, name: &OsStr) -> Result<Vec<u8>>;
+    fn attribute_names(&self, node: &Node) -> Result<Vec<u8>>;
+    fn set_attribute(
+        &self,
+        node: &Node,
+        name: &OsStr,
+        value: &[u8],
+        flags: XattrFlags,
+    ) -> Result<()>;
+    fn remove_attribute(&self, node: &Node, name: &OsStr) -> Result<()>;
+}
+
+/// A directory of this machine as backing store.
+#[derive(Debug)]
+pub struct Directory {
+    root: OwnedFd,
+    /// `f_fsid` by device, so that a `stat` is one system call.
+    filesystems: Mutex<HashMap<u64, u64>>,
+}
+
+impl Directory {
+    /// Fronts the directory that `root` is open on (`O_PATH` will do).
+    pub fn new(root: OwnedFd) -> Self {
+        Self { root, filesystems: Mutex::default() }
+    }
+
+    fn filesystem(&self, device: u64, file: BorrowedFd<'_>) -> Result<u64> {
+        let mut known = self.filesystems.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(id) = known.get(&device) {
+            return Ok(*id);
+        }
+        let id = rustix::fs::fstatvfs(file)?.f_fsid;
+        known.insert(device, id);
+        Ok(id)
+    }
+}
+
+impl Backing for Directory {
+    fn root(&self) -> Result<Node> {
+        rustix::io::fcntl_dupfd_cloexec(&self.root, 0).map(Node)
+    }
+
+    fn lookup(&self, parent: &Node, name: &OsStr) -> Result<Node> {
+        open_beneath(parent, Path::new(name), ResolveFlags::empty())
+    }
+
+    fn resolve(&self, path: &Path) -> Result<Node> {
+        open_beneath(&self.root, path, ResolveFlags::NO_SYMLINKS)
+    }
+
+    fn stat(&self, file: BorrowedFd<'_>) -> Result<Stat> {
+        let statx = rustix::fs::statx(file, c"", AtFlags::EMPTY_PATH, STAT_MASK)?;
+        let device = rustix::fs::makedev(statx.stx_dev_major, statx.stx_dev_minor);
+        let filesystem = self.filesystem(device, file)?;
+        Ok(Stat { statx, identity: Identity::from_statx(filesystem, &statx) })
+    }
+
+    fn open(&self, node: &Node, flags: OFlags) -> Result<File> {
+        rustix::fs::open(by_descriptor(node), flags | OFlags::CLOEXEC, Mode::empty())
+            .map(File::from)
+    }
+
+    fn create(&self, parent: &Node, name: &OsStr, flags: OFlags, mode: Mode) -> Result<File> {
+        let flags = flags | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat2(parent, name, flags, mode, BENEATH).map(File::from)
+    }
+
+    fn node_of(&self, file: &File) -> Result<Node> {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        rustix::fs::open(by_descriptor(file), flags, Mode::empty()).map(Node)
+    }
+
+    fn make_directory(&self, parent: &Node, name: &OsStr, mode: Mode) -> Result<Node> {
+        rustix::fs::mkdirat(parent, name, mode)?;
+        self.lookup(parent, name)
+    }
+
+    fn make_node(
+        &self,
+        parent: &Node,
+        name: &OsStr,
+        kind: FileType,
+        mode: Mode,
+        device: u64,
+    ) -> Result<Node> {
+        rustix::fs::mknodat(parent, name, kind, mode, device)?;
+        self.lookup(parent, name)
+    }
+
+    fn symlink(&self, parent: &Node, name: &OsStr, target: &Path) -> Result<Node> {
+        rustix::fs::symlinkat(target, parent, name)?;
+        self.lookup(parent, name)
+    }
+
+    fn link(&self, node: &Node, parent: &Node, name: &OsStr) -> Result<()> {
+        let follow = AtFlags::SYMLINK_FOLLOW;
+        rustix::fs::linkat(CWD, by_descriptor(node), parent, name, follow)
+    }
+
+    fn unlink(&self, parent: &Node, name: &OsStr) -> Result<()> {
+        rustix::fs::unlinkat(parent, name, AtFlags::empty())
+    }
+
+    fn remove_directory(&self, parent: &Node, name: &OsStr) -> Result<()> {
+        rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)
+    }
+
+    fn rename(&self, from: (&Node, &OsStr), to: (&Node, &OsStr), flags: RenameFlags) -> Result<()> {
+        rustix::fs::renameat_with(from.0, from.1, to.0, to.1, flags)
+    }
+
+    fn read_link(&self, node: &Node) -> Result<PathBuf> {
+        let target = rustix::fs::readlinkat(node, c"", Vec::new())?;
+        Ok(PathBuf::from(OsString::from_vec(target.into_bytes())))
+    }
+
+    fn change_mode(&self, file: BorrowedFd<'_>, mode: Mode) -> Result<()> {
+        rustix::fs::chmodat(CWD, by_descriptor(file), mode, AtFlags::empty())
+    }
+
+    fn change_owner(&self, node: &Node, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
+        let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
+        rustix::fs::chownat(node, c"", uid, gid, AtFlags::EMPTY_PATH)
+    }
+
+    fn set_times(&self, node: &Node, times: &Timestamps) -> Result<()> {
+        rustix::fs::utimensat(node, c"", times, AtFlags::EMPTY_PATH)
+    }
+
+    fn truncate(&self, file: &File, length: u64) -> Result<()> {
+        rustix::fs::ftruncate(file, length)
+    }
+
+    fn read_at(&self, file: &File, buffer: &mut [u8], offset: u64) -> Result<usize> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            let rest = &mut buffer[filled..];
+            match rustix::io::pread(file, rest, offset + filled as u64) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(Errno::INTR) => {}
+                Err(_) if filled > 0 => break,
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(filled)
+    }
+
+    fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> Result<usize> {
+        let mut stored = 0;
+        while stored < bytes.len() {
+            match rustix::io::pwrite(file, &bytes[stored..], offset + stored as u64) {
+                Ok(0) => break,
+                Ok(count) => stored += count,
+                Err(Errno::INTR) => {}
+                Err(_) if stored > 0 => break,
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(stored)
+    }
+
+    fn allocate(&self, file: &File, mode: FallocateFlags, offset: u64, length: u64) -> Result<()> {
+        rustix::fs::fallocate(file, mode, offset, length)
+    }
+
+    fn copy_range(&self, from: (&File, u64), to: (&File, u64), length: usize) -> Result<usize> {
+        let (mut from_offset, mut to_offset) = (from.1, to.1);
+        rustix::fs::copy_file_range(
+            from.0,
+            Some(&mut from_offset),
+            to.0,
+            Some(&mut to_offset),
+            length,
+        )
+    }
+
+    fn seek(&self, file: &File, to: SeekFrom) -> Result<u64> {
+        rustix::fs::seek(file, to)
+    }
+
+    fn sync(&self, file: &File, data_only: bool) -> Result<()> {
+        if data_only { rustix::fs::fdatasync(file) } else { rustix::fs::fsync(file) }
+    }
+
+    fn entries(&self, directory: &File, position: u64) -> Result<Vec<DirectoryEntry>> {
+        rustix::fs::seek(directory, SeekFrom::Start(position))?;
+        let mut buffer = vec![MaybeUninit::uninit(); DIRECTORY_BUFFER];
+        let mut raw = RawDir::new(directory, &mut buffer);
+        let mut entries = Vec::new();
+        while let Some(entry) = raw.next() {
+            let entry = entry?;
+            entries.push(DirectoryEntry {
+                name: OsStr::from_bytes(entry.file_name().to_bytes()).to_owned(),
+                inode: entry.ino(),
+                kind: entry.file_type(),
+                next: entry.next_entry_cookie(),
+            });
+            if raw.is_buffer_empty() {
+                break;
+            }
+        }
+        Ok(entries)
+    }
+
+    fn statfs(&self, node: &Node) -> Result<StatVfs> {
+        rustix::fs::fstatvfs(node)
+    }
+
+    fn attribute(&self, node: &Node, name: &OsStr) -> Result<Vec<u8>> {
+        let mut value = vec![0; XATTR_SIZE_MAX];
+        let length = rustix::fs::getxattr(by_descriptor(node), name, &mut value[..])?;
+        value.truncate(length);
+        Ok(value)
+    }
+
+    fn attribute_names(&self, node: &Node) -> Result<Vec<u8>> {
+        let mut names = vec![0; XATTR_SIZE_MAX];
+        let length = rustix::fs::listxattr(by_descriptor(node), &mut names[..])?;
+        names.truncate(length);
+        Ok(names)
+    }
+
+    fn set_attribute(
+        &self,
+        node: &Node,
+        name: &OsStr,
+        value: &[u8],
+        flags: XattrFlags,
+    ) -> Result<()> {
+        rustix::fs::setxattr(by_descriptor(node), name, value, flags)
+    }
+
+    fn remove_attribute(&self, node: &Node, name: &OsStr) -> Result<()> {
+        rustix::fs::removexattr(by_descriptor(node), name)
+    }
+}
+
+/// Names stay below the root and magic links are not followed.
+const BENEATH: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_MAGICLINKS);
+
+/// Bytes of directory entries that are read at once.
+const DIRECTORY_BUFFER: usize = 32 * 1024;
+
+/// Linux `XATTR_SIZE_MAX` and `XATTR_LIST_MAX`: no value and no list is larger.
+const XATTR_SIZE_MAX: usize = 64 * 1024;
+
+fn open_beneath(parent: impl AsFd, path: &Path, resolve: ResolveFlags) -> Result<Node> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat2(parent, path, flags, Mode::empty(), BENEATH | resolve).map(Node)
+}
+
+/// The way from an `O_PATH` descriptor to calls that want a path; the kernel jumps straight to the
+/// inode, whatever its names are by now.
+fn by_descriptor(file: impl AsFd) -> String {
+    format!("/proc/self/fd/{}", file.as_fd().as_raw_fd())
+}

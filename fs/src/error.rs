@@ -1,0 +1,49 @@
+//! Every way in which an operation of the filesystem can fail, with the errno beside its meaning.
+
+use rustix::io::Errno;
+
+/// Why a request is answered with an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The backing store said no; its errno is passed on unchanged.
+    #[error("the backing store: {0}")]
+    Backing(#[from] Errno),
+    /// The kernel named an inode that it does not hold a reference to.
+    #[error("unknown inode")]
+    UnknownInode,
+    /// The kernel named a handle that is not open, or one of another kind.
+    #[error("unknown handle")]
+    UnknownHandle,
+    /// `user.attestfs.*` is answered by us and cannot be set.
+    #[error("a reserved extended attribute")]
+    ReservedAttribute,
+    /// An extended attribute that has no value.
+    #[error("no such extended attribute")]
+    NoAttribute,
+    /// This kind of file has no such operation, or the namespace is not offered.
+    #[error("not supported")]
+    NotSupported,
+    /// A flag or an argument that no operation understands.
+    #[error("invalid argument")]
+    Invalid,
+    /// The caller's buffer is too small for the value.
+    #[error("the buffer is too small")]
+    TooSmall,
+}
+
+impl Error {
+    /// The errno that the caller sees.
+    pub fn errno(self) -> i32 {
+        let errno = match self {
+            Self::Backing(errno) => errno,
+            Self::UnknownInode => Errno::STALE,
+            Self::UnknownHandle => Errno::BADF,
+            Self::ReservedAttribute => Errno::PERM,
+            Self::NoAttribute => Errno::NODATA,
+            Self::NotSupported => Errno::OPNOTSUPP,
+            Self::Invalid => Errno::INVAL,
+            Self::TooSmall => Errno::RANGE,
+        };
+        errno.raw_os_error()
+    }
+}

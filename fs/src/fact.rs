@@ -1,0 +1,159 @@
+use std::fmt;
+
+use attestfs_digest::Digests;
+use serde::{Deserialize, Serialize};
+
+use crate::identity::{FileKey, Identity};
+
+/// One content of one file as one run saw it: numbered from 1 within the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RunVersion(pub u64);
+
+/// A path below one of the trees (`--dir`) of a run.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct TreePath {
+    /// Index of the tree, in the order of the `--dir` options.
+    pub tree: u16,
+    /// `/`-separated, relative to the tree's root, spelt by [`attestfs_attestation::escaped`]. Empty
+    /// for the root itself.
+    pub path: String,
+}
+
+impl TreePath {
+    /// For a file whose directories were moved about below the mount so that no path leads to it.
+    pub(crate) fn nowhere() -> Self {
+        Self { tree: 0, path: "?".to_owned() }
+    }
+}
+
+impl fmt::Display for TreePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.path)
+    }
+}
+
+/// Who opened a file. An annotation: the mount, not the process, says which run it was.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Process {
+    /// Thread group id as the serving process sees it.
+    pub pid: Option<u32>,
+    /// Of the caller, at open.
+    pub uid: u32,
+    /// `/proc/<pid>/exe`.
+    pub executable: Option<String>,
+    /// The path in `/proc/<pid>/cgroup`.
+    pub cgroup: Option<String>,
+}
+
+/// Why a content that was there before the run has no digest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "kebab-case", tag = "reason", content = "detail")]
+pub enum Unknown {
+    /// The file changed while it was being hashed, or before its turn came.
+    #[error("it changed before it could be hashed")]
+    Changed,
+    /// `--inputs` excludes it.
+    #[error("--inputs leaves it out")]
+    NotWanted,
+    /// Its apparent size exceeds the bound.
+    #[error("its apparent size exceeds the bound for hashing")]
+    TooLarge,
+    /// The run ended (was killed) before its turn came.
+    #[error("the run ended before it was hashed")]
+    RunEnded,
+    /// The backing store failed.
+    #[error("it could not be read: {0}")]
+    Unreadable(String),
+}
+
+/// Why a content that the run wrote has no digest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "kebab-case", tag = "reason", content = "detail")]
+pub enum Unsealed {
+    /// A writer is still there.
+    #[error("still open for writing")]
+    Open,
+    /// Its apparent size exceeds the bound: mostly a hole.
+    #[error("sparse: its apparent size exceeds the bound for hashing")]
+    Sparse,
+    /// Somebody changed it below the mount after it was sealed.
+    #[error("changed below the mount")]
+    ChangedBelow,
+    /// The backing store failed.
+    #[error("it could not be read back: {0}")]
+    Unreadable(String),
+}
+
+/// What a mount tells the control plane, in the order in which it happened. A journal of these is
+/// all that lineage is made of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "fact")]
+pub enum Fact {
+    /// The run first opened content that it did not write: a material. Its digest follows in
+    /// [`Fact::Hashed`] or [`Fact::NotHashed`].
+    Opened {
+        /// Of the content found.
+        version: RunVersion,
+        /// At open.
+        identity: Identity,
+        /// At open.
+        path: TreePath,
+        /// Who.
+        by: Process,
+    },
+    /// The digest of a material, of exactly this identity.
+    Hashed {
+        /// As in [`Fact::Opened`].
+        version: RunVersion,
+        /// What was hashed.
+        identity: Identity,
+        /// The digests.
+        digests: Digests,
+    },
+    /// A material stays without digest.
+    NotHashed {
+        /// As in [`Fact::Opened`].
+        version: RunVersion,
+        /// Why.
+        unknown: Unknown,
+    },
+    /// The run began to write a new version of this file.
+    Written {
+        /// Of the content that is being written.
+        version: RunVersion,
+        /// Which file.
+        file: FileKey,
+        /// At that time.
+        path: TreePath,
+        /// Who.
+        by: Process,
+    },
+    /// The last writer left and the digest is final. Comes again for the same version, with the same
+    /// digests, when its identity or name changes (rename, chmod): the last one counts.
+    Sealed {
+        /// As in [`Fact::Written`].
+        version: RunVersion,
+        /// What a `stat` says of this content now.
+        identity: Identity,
+        /// The digests.
+        digests: Digests,
+        /// The name now; none when the file is unlinked.
+        path: Option<TreePath>,
+    },
+    /// A version that the run wrote stays without digest.
+    Unsealed {
+        /// As in [`Fact::Written`].
+        version: RunVersion,
+        /// Why.
+        unsealed: Unsealed,
+        /// The name now; none when the file is unlinked.
+        path: Option<TreePath>,
+    },
+    /// The content of this version, which the run wrote, is gone: overwritten by this run as a later
+    /// version, or unlinked.
+    Gone {
+        /// As in [`Fact::Written`].
+        version: RunVersion,
+    },
+}

@@ -1,0 +1,728 @@
+//! The only file that names the FUSE library: decode a request, call the operation of the same
+//! name, encode its answer.
+
+use std::{
+    cell::RefCell,
+    ffi::OsStr,
+    io,
+    os::fd::OwnedFd,
+    path::Path,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use fuser::{
+    AccessFlags, BsdFileFlags, Config, CopyFileRangeFlags, Errno, FileAttr, FileHandle, FileType,
+    Filesystem, FopenFlags, Generation, INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner,
+    OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
+    ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
+    Request, Session, SessionACL, TimeOrNow, WriteFlags,
+};
+use rustix::fs::{FallocateFlags, Mode, OFlags, SeekFrom, StatxTimestamp};
+
+use crate::{
+    backing::DirectoryEntry,
+    error::Error,
+    run::Caller,
+    vfs::{AttributeChange, Attributes, HandleId, InodeId, NewTime, PageCache, Vfs},
+};
+
+/// Answers the requests that come through `device` until the filesystem is unmounted.
+///
+/// # Errors
+/// When the handshake with the kernel fails.
+pub(crate) fn session(vfs: Vfs, device: OwnedFd, threads: usize) -> io::Result<Service> {
+    let mut config = Config::default();
+    config.acl = SessionACL::All;
+    config.n_threads = Some(threads.max(1));
+    let session = Session::from_fd(Adapter { vfs }, device, SessionACL::All, config)?;
+    Ok(Service(session))
+}
+
+/// A mounted filesystem that waits to be served.
+#[derive(Debug)]
+pub(crate) struct Service(Session<Adapter>);
+
+impl Service {
+    /// Serves until the end.
+    ///
+    /// # Errors
+    /// When the connection breaks in another way than by unmounting.
+    pub(crate) fn run(self) -> io::Result<()> {
+        match self.0.run() {
+            Err(error) if error.raw_os_error() == Some(libc::ECONNABORTED) => Ok(()),
+            result => result,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Adapter {
+    vfs: Vfs,
+}
+
+/// How long the kernel may answer from what it was told. Names and attributes also change below
+/// the mount, so not for long.
+const LIFETIME: Duration = Duration::from_secs(1);
+
+/// Inode numbers are not given to another file while the kernel knows them.
+const GENERATION: Generation = Generation(0);
+
+/// Bytes in one WRITE request at the most.
+const WRITE_MAX: u32 = 4 << 20;
+
+/// Requests that the kernel sends without waiting for the answers of earlier ones (readahead,
+/// release).
+const BACKGROUND_MAX: u16 = 64;
+
+/// Never the writeback cache: it hides who wrote, and when.
+const CAPABILITIES: [InitFlags; 9] = [
+    InitFlags::FUSE_ATOMIC_O_TRUNC,
+    InitFlags::FUSE_HANDLE_KILLPRIV_V2,
+    InitFlags::FUSE_AUTO_INVAL_DATA,
+    InitFlags::FUSE_ASYNC_READ,
+    InitFlags::FUSE_PARALLEL_DIROPS,
+    InitFlags::FUSE_ASYNC_DIO,
+    InitFlags::FUSE_CACHE_SYMLINKS,
+    InitFlags::FUSE_DO_READDIRPLUS,
+    InitFlags::FUSE_READDIRPLUS_AUTO,
+];
+
+impl Filesystem for Adapter {
+    fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        for capability in CAPABILITIES {
+            if config.add_capabilities(capability).is_err() {
+                tracing::debug!(?capability, "the kernel does not offer this");
+            }
+        }
+        // A smaller bound that the kernel insists on is as good.
+        if let Err(nearest) = config.set_max_write(WRITE_MAX) {
+            config.set_max_write(nearest).map_err(|_nearest| io::ErrorKind::InvalidInput)?;
+        }
+        if let Err(nearest) = config.set_max_background(BACKGROUND_MAX) {
+            config.set_max_background(nearest).map_err(|_nearest| io::ErrorKind::InvalidInput)?;
+        }
+        Ok(())
+    }
+
+    fn destroy(&mut self) {
+        self.vfs.release_all();
+    }
+
+    fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        answer_entry(reply, &self.vfs.lookup(inode(parent), name));
+    }
+
+    fn forget(&self, _request: &Request, id: INodeNo, lookups: u64) {
+        self.vfs.forget(inode(id), lookups);
+    }
+
+    fn getattr(
+        &self,
+        _request: &Request,
+        id: INodeNo,
+        _handle: Option<FileHandle>,
+        reply: ReplyAttr,
+    ) {
+        answer_attributes(reply, &self.vfs.attributes(inode(id)));
+    }
+
+    fn setattr(
+        &self,
+        request: &Request,
+        id: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        accessed: Option<TimeOrNow>,
+        modified: Option<TimeOrNow>,
+        _changed: Option<SystemTime>,
+        handle: Option<FileHandle>,
+        _created: Option<SystemTime>,
+        _changed_time: Option<SystemTime>,
+        _backup: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let change = AttributeChange {
+            mode,
+            uid,
+            gid,
+            size,
+            accessed: accessed.map(new_time),
+            modified: modified.map(new_time),
+        };
+        let handle = handle.map(|handle| HandleId(handle.0));
+        let result = self.vfs.change_attributes(inode(id), handle, change, caller(request));
+        answer_attributes(reply, &result);
+    }
+
+    fn readlink(&self, _request: &Request, id: INodeNo, reply: ReplyData) {
+        match self.vfs.read_link(inode(id)) {
+            Ok(target) => reply.data(target.as_os_str().as_encoded_bytes()),
+            Err(error) => reply.error(errno(error)),
+        }
+    }
+
+    fn mknod(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        device: u32,
+        reply: ReplyEntry,
+    ) {
+        let kind = rustix::fs::FileType::from_raw_mode(mode);
+        let what = (kind, permissions(mode), u64::from(device));
+        answer_entry(reply, &self.vfs.make_node(inode(parent), name, what, caller(request)));
+    }
+
+    fn mkdir(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        reply: ReplyEntry,
+    ) {
+        let mode = permissions(mode);
+        answer_entry(reply, &self.vfs.make_directory(inode(parent), name, mode, caller(request)));
+    }
+
+    fn unlink(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        answer(reply, self.vfs.unlink(inode(parent), name));
+    }
+
+    fn rmdir(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        answer(reply, self.vfs.remove_directory(inode(parent), name));
+    }
+
+    fn symlink(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        target: &Path,
+        reply: ReplyEntry,
+    ) {
+        answer_entry(reply, &self.vfs.symlink(inode(parent), name, target, caller(request)));
+    }
+
+    fn rename(
+        &self,
+        _request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        new_parent: INodeNo,
+        new_name: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        let Some(flags) = rename_flags(flags) else {
+            return reply.error(Errno::EINVAL);
+        };
+        let result = self.vfs.rename((inode(parent), name), (inode(new_parent), new_name), flags);
+        answer(reply, result);
+    }
+
+    fn link(
+        &self,
+        _request: &Request,
+        id: INodeNo,
+        new_parent: INodeNo,
+        new_name: &OsStr,
+        reply: ReplyEntry,
+    ) {
+        answer_entry(reply, &self.vfs.link(inode(id), inode(new_parent), new_name));
+    }
+
+    fn open(&self, request: &Request, id: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        match self.vfs.open(inode(id), open_flags(flags.0), caller(request)) {
+            Ok((handle, cache)) => reply.opened(FileHandle(handle.0), fopen_flags(cache)),
+            Err(error) => reply.error(errno(error)),
+        }
+    }
+
+    fn create(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        flags: i32,
+        reply: ReplyCreate,
+    ) {
+        let (mode, flags) = (permissions(mode), open_flags(flags));
+        match self.vfs.create(inode(parent), name, mode, flags, caller(request)) {
+            Ok((attributes, handle)) => reply.created(
+                &LIFETIME,
+                &file_attr(&attributes),
+                GENERATION,
+                FileHandle(handle.0),
+                FopenFlags::empty(),
+            ),
+            Err(error) => reply.error(errno(error)),
+        }
+    }
+
+    fn read(
+        &self,
+        _request: &Request,
+        _id: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        let size = size as usize;
+        READ_BUFFER.with_borrow_mut(|buffer| {
+            if buffer.len() < size {
+                buffer.resize(size, 0);
+            }
+            match self.vfs.read(HandleId(handle.0), &mut buffer[..size], offset) {
+                Ok(count) => reply.data(&buffer[..count]),
+                Err(error) => reply.error(errno(error)),
+            }
+        });
+    }
+
+    fn write(
+        &self,
+        _request: &Request,
+        _id: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        data: &[u8],
+        write_flags: WriteFlags,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let drop_bits = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+        answer_written(reply, self.vfs.write(HandleId(handle.0), data, offset, drop_bits));
+    }
+
+    fn flush(
+        &self,
+        _request: &Request,
+        _id: INodeNo,
+        _handle: FileHandle,
+        _lock_owner: LockOwner,
+        reply: ReplyEmpty,
+    ) {
+        // Writes are stored before they are answered, so close() has nothing left to report.
+        reply.ok();
+    }
+
+    fn release(
+        &self,
+        _request: &Request,
+        _id: INodeNo,
+        handle: FileHandle,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.vfs.release(HandleId(handle.0));
+        reply.ok();
+    }
+
+    fn fsync(
+        &self,
+        _request: &Request,
+        _id: INodeNo,
+        handle: FileHandle,
+        data_only: bool,
+        reply: ReplyEmpty,
+    ) {
+        answer(reply, self.vfs.sync(HandleId(handle.0), data_only));
+    }
+
+    fn opendir(&self, _request: &Request, id: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        match self.vfs.open_directory(inode(id)) {
+            Ok(handle) => reply.opened(FileHandle(handle.0), FopenFlags::empty()),
+            Err(error) => reply.error(errno(error)),
+        }
+    }
+
+    fn readdir(
+        &self,
+        _request: &Request,
+        _id: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectory,
+    ) {
+        let result = self.vfs.read_directory(HandleId(handle.0), offset, |entry| {
+            !reply.add(INodeNo(entry.inode), entry.next, file_type(entry.kind), &entry.name)
+        });
+        match result {
+            Ok(()) => reply.ok(),
+            Err(error) => reply.error(errno(error)),
+        }
+    }
+
+    fn readdirplus(
+        &self,
+        _request: &Request,
+        _id: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectoryPlus,
+    ) {
+        let handle = HandleId(handle.0);
+        let result = self
+            .vfs
+            .read_directory(handle, offset, |entry| self.add_entry(handle, entry, &mut reply));
+        match result {
+            Ok(()) => reply.ok(),
+            Err(error) => reply.error(errno(error)),
+        }
+    }
+
+    fn releasedir(
+        &self,
+        _request: &Request,
+        _id: INodeNo,
+        handle: FileHandle,
+        _flags: OpenFlags,
+        reply: ReplyEmpty,
+    ) {
+        self.vfs.release(HandleId(handle.0));
+        reply.ok();
+    }
+
+    fn fsyncdir(
+        &self,
+        _request: &Request,
+        _id: INodeNo,
+        handle: FileHandle,
+        data_only: bool,
+        reply: ReplyEmpty,
+    ) {
+        answer(reply, self.vfs.sync(HandleId(handle.0), data_only));
+    }
+
+    fn statfs(&self, _request: &Request, id: INodeNo, reply: ReplyStatfs) {
+        match self.vfs.statfs(inode(id)) {
+            Ok(s) => reply.statfs(
+                s.f_blocks,
+                s.f_bfree,
+                s.f_bavail,
+                s.f_files,
+                s.f_ffree,
+                u32::try_from(s.f_bsize).unwrap_or(u32::MAX),
+                u32::try_from(s.f_namemax).unwrap_or(u32::MAX),
+                u32::try_from(s.f_frsize).unwrap_or(u32::MAX),
+            ),
+            Err(error) => reply.error(errno(error)),
+        }
+    }
+
+    fn setxattr(
+        &self,
+        _request: &Request,
+        id: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        answer(reply, self.vfs.set_attribute(inode(id), name, value, flags));
+    }
+
+    fn getxattr(
+        &self,
+        _request: &Request,
+        id: INodeNo,
+        name: &OsStr,
+        size: u32,
+        reply: ReplyXattr,
+    ) {
+        answer_attribute(reply, size, self.vfs.attribute(inode(id), name));
+    }
+
+    fn listxattr(&self, _request: &Request, id: INodeNo, size: u32, reply: ReplyXattr) {
+        answer_attribute(reply, size, self.vfs.attribute_names(inode(id)));
+    }
+
+    fn removexattr(&self, _request: &Request, id: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        answer(reply, self.vfs.remove_attribute(inode(id), name));
+    }
+
+    fn access(&self, _request: &Request, _id: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
+        // Never asked: `default_permissions` has the kernel check modes itself.
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn ioctl(
+        &self,
+        _request: &Request,
+        _id: INodeNo,
+        _handle: FileHandle,
+        _flags: IoctlFlags,
+        _command: u32,
+        _input: &[u8],
+        _output_size: u32,
+        reply: ReplyIoctl,
+    ) {
+        // Python asks every file that it opens whether it is a terminal.
+        reply.error(Errno::ENOTTY);
+    }
+
+    fn fallocate(
+        &self,
+        _request: &Request,
+        _id: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        let mode = u32::try_from(mode).ok().and_then(FallocateFlags::from_bits);
+        let Some(mode) = mode else {
+            return reply.error(Errno::EOPNOTSUPP);
+        };
+        answer(reply, self.vfs.allocate(HandleId(handle.0), mode, offset, length));
+    }
+
+    fn lseek(
+        &self,
+        _request: &Request,
+        _id: INodeNo,
+        handle: FileHandle,
+        offset: i64,
+        whence: i32,
+        reply: ReplyLseek,
+    ) {
+        let to = match (u64::try_from(offset), whence) {
+            (Ok(offset), libc::SEEK_DATA) => SeekFrom::Data(offset),
+            (Ok(offset), libc::SEEK_HOLE) => SeekFrom::Hole(offset),
+            (Err(_), libc::SEEK_DATA | libc::SEEK_HOLE) => return reply.error(Errno::ENXIO),
+            _ => return reply.error(Errno::EINVAL),
+        };
+        match self.vfs.seek(HandleId(handle.0), to) {
+            Ok(position) => reply.offset(i64::try_from(position).unwrap_or(i64::MAX)),
+            Err(error) => reply.error(errno(error)),
+        }
+    }
+
+    fn copy_file_range(
+        &self,
+        _request: &Request,
+        _from: INodeNo,
+        from_handle: FileHandle,
+        from_offset: u64,
+        _to: INodeNo,
+        to_handle: FileHandle,
+        to_offset: u64,
+        length: u64,
+        _flags: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        // The answer counts in 32 bits: copy no more than it can tell.
+        let length = usize::try_from(length.min(COPY_MAX)).unwrap_or(usize::MAX);
+        let (from, to) = (HandleId(from_handle.0), HandleId(to_handle.0));
+        let result = self.vfs.copy_range((from, from_offset), (to, to_offset), length);
+        answer_written(reply, result);
+    }
+}
+
+impl Adapter {
+    /// Adds an entry with its attributes, which counts as a lookup. Answers whether there was room.
+    fn add_entry(
+        &self,
+        directory: HandleId,
+        entry: &DirectoryEntry,
+        reply: &mut ReplyDirectoryPlus,
+    ) -> bool {
+        if entry.name == "." || entry.name == ".." {
+            let attr = listed_only(entry);
+            let full =
+                reply.add(attr.ino, entry.next, &entry.name, &Duration::ZERO, &attr, GENERATION);
+            return !full;
+        }
+        match self.vfs.look_up_entry(directory, &entry.name) {
+            Ok(Some(attributes)) => {
+                let attr = file_attr(&attributes);
+                let full =
+                    reply.add(attr.ino, entry.next, &entry.name, &LIFETIME, &attr, GENERATION);
+                if full {
+                    // It was not handed out, so the kernel will not give it back.
+                    self.vfs.forget(attributes.id, 1);
+                }
+                !full
+            }
+            Ok(None) => true,
+            Err(error) => {
+                tracing::debug!(name = ?entry.name, %error, "left out of a listing");
+                true
+            }
+        }
+    }
+}
+
+thread_local! {
+    /// Grows to the largest READ that this thread answered.
+    static READ_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Bytes that one request to copy copies at the most.
+const COPY_MAX: u64 = 1 << 30;
+
+fn inode(id: INodeNo) -> InodeId {
+    InodeId(id.0)
+}
+
+fn caller(request: &Request) -> Caller {
+    Caller { uid: request.uid(), gid: request.gid(), thread: request.pid() }
+}
+
+fn open_flags(flags: i32) -> OFlags {
+    OFlags::from_bits_retain(flags.cast_unsigned())
+}
+
+fn permissions(mode: u32) -> Mode {
+    Mode::from_raw_mode(mode & 0o7777)
+}
+
+fn fopen_flags(cache: PageCache) -> FopenFlags {
+    match cache {
+        PageCache::Keep => FopenFlags::FOPEN_KEEP_CACHE,
+        PageCache::Drop => FopenFlags::empty(),
+    }
+}
+
+fn rename_flags(flags: RenameFlags) -> Option<rustix::fs::RenameFlags> {
+    let known = rustix::fs::RenameFlags::NOREPLACE | rustix::fs::RenameFlags::EXCHANGE;
+    let flags = rustix::fs::RenameFlags::from_bits(flags.bits())?;
+    known.contains(flags).then_some(flags)
+}
+
+fn new_time(time: TimeOrNow) -> NewTime {
+    match time {
+        TimeOrNow::Now => NewTime::Now,
+        TimeOrNow::SpecificTime(time) => NewTime::At(time),
+    }
+}
+
+fn errno(error: Error) -> Errno {
+    Errno::from_i32(error.errno())
+}
+
+fn answer(reply: ReplyEmpty, result: Result<(), Error>) {
+    match result {
+        Ok(()) => reply.ok(),
+        Err(error) => reply.error(errno(error)),
+    }
+}
+
+fn answer_entry(reply: ReplyEntry, result: &Result<Attributes, Error>) {
+    match result {
+        Ok(attributes) => reply.entry(&LIFETIME, &file_attr(attributes), GENERATION),
+        Err(error) => reply.error(errno(*error)),
+    }
+}
+
+fn answer_attributes(reply: ReplyAttr, result: &Result<Attributes, Error>) {
+    match result {
+        Ok(attributes) => reply.attr(&LIFETIME, &file_attr(attributes)),
+        Err(error) => reply.error(errno(*error)),
+    }
+}
+
+fn answer_written(reply: ReplyWrite, result: Result<usize, Error>) {
+    match result {
+        Ok(count) => reply.written(u32::try_from(count).unwrap_or(u32::MAX)),
+        Err(error) => reply.error(errno(error)),
+    }
+}
+
+/// The two-step protocol: a size of 0 asks for the length.
+fn answer_attribute(reply: ReplyXattr, size: u32, result: Result<Vec<u8>, Error>) {
+    match result {
+        Ok(value) if size == 0 => reply.size(u32::try_from(value.len()).unwrap_or(u32::MAX)),
+        Ok(value) if value.len() <= size as usize => reply.data(&value),
+        Ok(_) => reply.error(errno(Error::TooSmall)),
+        Err(error) => reply.error(errno(error)),
+    }
+}
+
+fn file_attr(attributes: &Attributes) -> FileAttr {
+    let stat = &attributes.stat.statx;
+    FileAttr {
+        ino: INodeNo(attributes.id.0),
+        size: stat.stx_size,
+        blocks: stat.stx_blocks,
+        atime: time(stat.stx_atime),
+        mtime: time(stat.stx_mtime),
+        ctime: time(stat.stx_ctime),
+        crtime: time(stat.stx_btime),
+        kind: file_type(attributes.stat.kind()),
+        perm: stat.stx_mode & 0o7777,
+        nlink: stat.stx_nlink,
+        uid: stat.stx_uid,
+        gid: stat.stx_gid,
+        rdev: kernel_device(stat.stx_rdev_major, stat.stx_rdev_minor),
+        blksize: stat.stx_blksize,
+        flags: 0,
+    }
+}
+
+/// `.` and `..` in a listing: number and kind alone, and no reference.
+fn listed_only(entry: &DirectoryEntry) -> FileAttr {
+    FileAttr {
+        ino: INodeNo(entry.inode),
+        size: 0,
+        blocks: 0,
+        atime: UNIX_EPOCH,
+        mtime: UNIX_EPOCH,
+        ctime: UNIX_EPOCH,
+        crtime: UNIX_EPOCH,
+        kind: FileType::Directory,
+        perm: 0,
+        nlink: 0,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        blksize: 0,
+        flags: 0,
+    }
+}
+
+fn file_type(kind: rustix::fs::FileType) -> FileType {
+    match kind {
+        rustix::fs::FileType::Directory => FileType::Directory,
+        rustix::fs::FileType::Symlink => FileType::Symlink,
+        rustix::fs::FileType::Fifo => FileType::NamedPipe,
+        rustix::fs::FileType::Socket => FileType::Socket,
+        rustix::fs::FileType::CharacterDevice => FileType::CharDevice,
+        rustix::fs::FileType::BlockDevice => FileType::BlockDevice,
+        rustix::fs::FileType::RegularFile | rustix::fs::FileType::Unknown => FileType::RegularFile,
+    }
+}
+
+/// Device numbers as FUSE carries them (the kernel's `new_encode_dev`).
+fn kernel_device(major: u32, minor: u32) -> u32 {
+    (minor & 0xff) | ((major & 0xfff) << 8) | ((minor & !0xff) << 12)
+}
+
+fn time(time: StatxTimestamp) -> SystemTime {
+    let nanoseconds = Duration::from_nanos(u64::from(time.tv_nsec));
+    let seconds = Duration::from_secs(time.tv_sec.unsigned_abs());
+    let whole = if time.tv_sec >= 0 {
+        UNIX_EPOCH.checked_add(seconds)
+    } else {
+        UNIX_EPOCH.checked_sub(seconds)
+    };
+    whole.and_then(|whole| whole.checked_add(nanoseconds)).unwrap_or(UNIX_EPOCH)
+}

@@ -1,0 +1,270 @@
+//! Digests of files that were there before the run: computed in the background when the run first
+//! opens them, bound to the identity they had then.
+
+use std::{
+    fs::File,
+    ops::ControlFlow,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use attestfs_digest::{Digests, ReadError, digests_with_progress};
+use parking_lot::{Condvar, Mutex};
+use rustix::fs::OFlags;
+
+use super::{
+    content::State,
+    queue::Queue,
+    run::{Opened, Run},
+    seal::StoredContent,
+    tracked::Tracked,
+};
+use crate::{
+    backing::Backing,
+    fact::{Fact, RunVersion, TreePath, Unknown},
+    identity::Identity,
+    port::KnownDigests,
+};
+
+/// Which files that were there before are hashed when the run opens them. Digests that are known
+/// from an earlier run are used in any case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Inputs {
+    /// All of them.
+    Opened,
+    /// Those at or below one of these paths (`--in`).
+    Declared(Vec<TreePath>),
+    /// None of them.
+    None,
+}
+
+impl Inputs {
+    fn wants(&self, path: Option<&TreePath>) -> bool {
+        match (self, path) {
+            (Self::Opened, _) => true,
+            (Self::Declared(declared), Some(path)) => declared.iter().any(|one| one.covers(path)),
+            (Self::Declared(_), None) | (Self::None, _) => false,
+        }
+    }
+}
+
+/// How far the hashing of materials is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaterialProgress {
+    /// Files whose digest is still missing.
+    pub files_left: u64,
+    /// Bytes hashed so far.
+    pub bytes_done: u64,
+    /// Bytes that are or were to be hashed, all together.
+    pub bytes_total: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Materials {
+    known: Box<dyn KnownDigests>,
+    inputs: Inputs,
+    jobs: Arc<Queue<Job>>,
+    left: Mutex<u64>,
+    less: Condvar,
+    bytes_done: AtomicU64,
+    bytes_total: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Job {
+    tracked: Arc<Tracked>,
+    version: RunVersion,
+    identity: Identity,
+    source: Source,
+}
+
+/// How to come by the bytes: by the descriptor of the open that made the file a material, or, when
+/// many wait already, by its name.
+#[derive(Debug)]
+enum Source {
+    Open(Opened),
+    Named(Arc<dyn Backing>),
+}
+
+impl Materials {
+    pub(super) fn new(known: Box<dyn KnownDigests>, inputs: Inputs) -> Self {
+        Self {
+            known,
+            inputs,
+            jobs: Arc::default(),
+            left: Mutex::new(0),
+            less: Condvar::new(),
+            bytes_done: AtomicU64::new(0),
+            bytes_total: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn start(run: &Arc<Run>) {
+        for _ in 0..run.limits.material_threads.max(1) {
+            let (jobs, run) = (Arc::clone(&run.materials.jobs), Arc::downgrade(run));
+            thread::spawn(move || work(&jobs, &run));
+        }
+    }
+
+    pub(super) fn close(&self) {
+        self.jobs.close();
+    }
+
+    pub(super) fn add(
+        &self,
+        tracked: Arc<Tracked>,
+        version: RunVersion,
+        identity: Identity,
+        opened: Opened,
+    ) {
+        *self.left.lock() += 1;
+        self.bytes_total.fetch_add(identity.size, Ordering::Relaxed);
+        let source = if self.jobs.len() < OPEN_FILES_MAX {
+            Source::Open(opened)
+        } else {
+            Source::Named(opened.backing)
+        };
+        self.jobs.push(Job { tracked, version, identity, source });
+    }
+
+    fn progress(&self, files_left: u64) -> MaterialProgress {
+        MaterialProgress {
+            files_left,
+            bytes_done: self.bytes_done.load(Ordering::Relaxed),
+            bytes_total: self.bytes_total.load(Ordering::Relaxed),
+        }
+    }
+
+    fn one_less(&self) {
+        *self.left.lock() -= 1;
+        self.less.notify_all();
+    }
+}
+
+impl Run {
+    /// Waits until every material has its digest or the reason why it has none. Tells `watch` how
+    /// far it is, ten times a second; the wait ends early when that says so.
+    pub fn wait_for_materials(
+        &self,
+        watch: &mut dyn FnMut(MaterialProgress) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let mut left = self.materials.left.lock();
+        while *left > 0 {
+            watch(self.materials.progress(*left))?;
+            let _timed_out = self.materials.less.wait_for(&mut left, WATCH_INTERVAL);
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Gives a material its digest, or the reason why it has none.
+    fn settle_material(&self, job: &Job, outcome: Result<Digests, Unknown>) {
+        let mut content = job.tracked.content();
+        if let State::Material { version, identity } = content.state
+            && version == job.version
+        {
+            match outcome {
+                Ok(digests) => {
+                    content.state = State::Hashed { version, identity, digests };
+                    self.recorder.record(Fact::Hashed { version, identity, digests });
+                }
+                Err(unknown) => {
+                    content.state = State::Unhashed { identity };
+                    self.not_hashed(version, unknown);
+                }
+            }
+        }
+        drop(content);
+        self.materials.one_less();
+    }
+
+    fn hash_material(&self, job: &Job) -> Result<Digests, Unknown> {
+        let path = job.tracked.path();
+        if !self.materials.inputs.wants(path.as_ref()) {
+            return Err(Unknown::NotWanted);
+        }
+        let opened = job.open()?;
+        let before = opened.stat().map_err(|error| Unknown::Unreadable(error.to_string()))?;
+        if !job.is_still(before.identity) {
+            return Err(Unknown::Changed);
+        }
+        if self.exceeds_holes(&before) {
+            return Err(Unknown::TooLarge);
+        }
+        let digests = self.watched_digests(job, &opened, before.identity.size)?;
+        let after = opened.stat().map_err(|error| Unknown::Unreadable(error.to_string()))?;
+        if !job.is_still(after.identity) {
+            return Err(Unknown::Changed);
+        }
+        Ok(digests)
+    }
+
+    fn watched_digests(&self, job: &Job, opened: &Opened, size: u64) -> Result<Digests, Unknown> {
+        let mut told = 0;
+        let outcome = digests_with_progress(&StoredContent(opened), size, &mut |done| {
+            self.materials.bytes_done.fetch_add(done - told, Ordering::Relaxed);
+            told = done;
+            if job.is_wanted() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        });
+        outcome.map_err(|error| match error {
+            ReadError::Shrank { .. } | ReadError::Stopped => Unknown::Changed,
+            ReadError::Failed { source, .. } => Unknown::Unreadable(source.to_string()),
+        })
+    }
+}
+
+impl Job {
+    fn open(&self) -> Result<Opened, Unknown> {
+        let backing = match &self.source {
+            Source::Open(opened) => return Ok(opened.clone()),
+            Source::Named(backing) => backing,
+        };
+        let Some(path) = self.tracked.file_path() else {
+            return Err(Unknown::Changed);
+        };
+        let open = || -> rustix::io::Result<File> {
+            backing.open(&backing.resolve(&path.relative)?, OFlags::RDONLY)
+        };
+        let file = open().map_err(|errno| Unknown::Unreadable(errno.to_string()))?;
+        Ok(Opened { backing: Arc::clone(backing), file: Arc::new(file) })
+    }
+
+    /// Whether nothing but metadata, and that through the mount, changed since the open.
+    fn is_still(&self, identity: Identity) -> bool {
+        identity == self.identity || self.tracked.content().identity() == Some(identity)
+    }
+
+    /// Whether the digest still has a taker: the run has not changed the content itself.
+    fn is_wanted(&self) -> bool {
+        matches!(self.tracked.content().state, State::Material { version, .. } if version == self.version)
+    }
+}
+
+fn work(jobs: &Queue<Job>, run: &Weak<Run>) {
+    while let Some(batch) = jobs.pop(BATCH) {
+        let Some(run) = run.upgrade() else { return };
+        let identities: Vec<Identity> = batch.iter().map(|job| job.identity).collect();
+        let known = run.materials.known.known(&identities);
+        for (index, job) in batch.iter().enumerate() {
+            let outcome = match known.get(index).copied().flatten() {
+                Some(digests) => {
+                    run.materials.bytes_done.fetch_add(job.identity.size, Ordering::Relaxed);
+                    Ok(digests)
+                }
+                None => run.hash_material(job),
+            };
+            run.settle_material(job, outcome);
+        }
+    }
+}
+
+/// Files that wait for hashing and are held open meanwhile; the others are opened again by name.
+const OPEN_FILES_MAX: usize = 1024;
+
+/// Files about which the store is asked in one question.
+const BATCH: usize = 64;
+
+const WATCH_INTERVAL: Duration = Duration::from_millis(100);

@@ -1,0 +1,239 @@
+//! Completing the digest of a file whose last writer left.
+
+use std::{
+    fmt::Display,
+    io,
+    ops::{ControlFlow, Range},
+    sync::{Arc, Weak},
+    thread,
+};
+
+use attestfs_digest::{Digests, FileHasher, ReadAt};
+use rustix::{fs::SeekFrom, io::Errno};
+
+use super::{
+    content::{Content, State},
+    queue::Queue,
+    run::{Opened, Run},
+    tracked::Tracked,
+};
+use crate::{
+    backing::Stat,
+    fact::{Fact, RunVersion, Unsealed},
+    identity::Identity,
+};
+
+/// Threads that read back what the hashers did not see, so that no request waits for it.
+#[derive(Debug, Default)]
+pub(super) struct Sealer {
+    jobs: Arc<Queue<Job>>,
+}
+
+/// One content whose digest is to be completed.
+#[derive(Debug)]
+struct Job {
+    tracked: Arc<Tracked>,
+    opened: Opened,
+    hasher: Box<FileHasher>,
+    /// [`Content::changes`] when it began to settle.
+    changes: u64,
+    /// What the digests were, when they are computed once more.
+    expected: Option<Digests>,
+}
+
+impl Sealer {
+    pub(super) fn start(run: &Arc<Run>) {
+        for _ in 0..run.limits.seal_threads.max(1) {
+            let (jobs, run) = (Arc::clone(&run.sealer.jobs), Arc::downgrade(run));
+            thread::spawn(move || work(&jobs, &run));
+        }
+    }
+
+    pub(super) fn close(&self) {
+        self.jobs.close();
+    }
+}
+
+fn work(jobs: &Queue<Job>, run: &Weak<Run>) {
+    while let Some(taken) = jobs.pop(1) {
+        let Some(run) = run.upgrade() else { return };
+        for job in taken {
+            run.seal(job);
+        }
+    }
+}
+
+impl Run {
+    /// A writer is gone; the last one lets the content settle.
+    pub(crate) fn writer_left(&self, tracked: &Arc<Tracked>, opened: &Opened) {
+        let mut content = tracked.content();
+        content.writers = content.writers.saturating_sub(1);
+        self.settle(tracked, &mut content, opened);
+    }
+
+    /// Lets the content settle if it was changed and no writer is there. `opened` must be readable.
+    pub(crate) fn settle(&self, tracked: &Arc<Tracked>, content: &mut Content, opened: &Opened) {
+        if content.writers > 0 {
+            return;
+        }
+        let Some((version, hasher)) = content.take_written() else {
+            return;
+        };
+        let stat = match opened.stat() {
+            Ok(stat) => stat,
+            Err(error) => {
+                return self.leave_unsealed(tracked, content, version, unreadable(error));
+            }
+        };
+        if stat.statx.stx_nlink == 0 {
+            self.recorder.record(Fact::Gone { version });
+            return self.activity.end(tracked);
+        }
+        if self.exceeds_holes(&stat) {
+            return self.leave_unsealed(tracked, content, version, Unsealed::Sparse);
+        }
+        content.state = State::Settling { version, identity: stat.identity };
+        let job = Job {
+            tracked: Arc::clone(tracked),
+            opened: opened.clone(),
+            hasher,
+            changes: content.changes,
+            expected: None,
+        };
+        self.sealer.jobs.push(job);
+    }
+
+    /// Whether hashing would have to feed more zeros than anybody waits for.
+    pub(super) fn exceeds_holes(&self, stat: &Stat) -> bool {
+        let allocated = stat.statx.stx_blocks.saturating_mul(512);
+        stat.statx.stx_size.saturating_sub(allocated) > self.limits.hole_bytes_max
+    }
+
+    /// A sealed content whose identity is another than it was: somebody touched the file below the
+    /// mount. Hashing it again says whether the content is still the same.
+    pub(super) fn settle_again(
+        &self,
+        tracked: &Arc<Tracked>,
+        content: &mut Content,
+        opened: &Opened,
+        identity: Identity,
+    ) {
+        let State::Sealed { version, digests, .. } = content.state else { return };
+        content.state = State::Settling { version, identity };
+        content.changes += 1;
+        self.activity.begin(tracked);
+        self.sealer.jobs.push(Job {
+            tracked: Arc::clone(tracked),
+            opened: opened.clone(),
+            hasher: Box::new(FileHasher::unread(identity.size)),
+            changes: content.changes,
+            expected: Some(digests),
+        });
+    }
+
+    fn seal(&self, mut job: Job) {
+        for _ in 0..ATTEMPTS {
+            let outcome = job.finish();
+            let mut content = job.tracked.content();
+            let State::Settling { version, identity } = content.state else { return };
+            if content.changes != job.changes {
+                return;
+            }
+            // Under the lock, which every change of metadata through the mount holds as well.
+            let now = job.opened.stat().map_err(unreadable);
+            match outcome.and_then(|digests| Ok((digests, now?.identity))) {
+                Ok((digests, now)) if now == identity => {
+                    return self.sealed(&job, &mut content, digests);
+                }
+                // Somebody changed it below the mount meanwhile: once more, from the start.
+                Ok((_, now)) => {
+                    content.state = State::Settling { version, identity: now };
+                    *job.hasher = FileHasher::unread(now.size);
+                }
+                Err(unsealed) => {
+                    return self.leave_unsealed(&job.tracked, &mut content, version, unsealed);
+                }
+            }
+        }
+        let mut content = job.tracked.content();
+        if let State::Settling { version, .. } = content.state
+            && content.changes == job.changes
+        {
+            self.leave_unsealed(&job.tracked, &mut content, version, Unsealed::ChangedBelow);
+        }
+    }
+
+    fn sealed(&self, job: &Job, content: &mut Content, digests: Digests) {
+        let State::Settling { version, identity } = content.state else { return };
+        if job.expected.is_some_and(|expected| expected != digests) {
+            let unsealed = Unsealed::ChangedBelow;
+            return self.leave_unsealed(&job.tracked, content, version, unsealed);
+        }
+        content.state = State::Sealed { version, identity, digests };
+        self.tell_again(&job.tracked, content);
+        self.activity.end(&job.tracked);
+    }
+
+    fn leave_unsealed(
+        &self,
+        tracked: &Tracked,
+        content: &mut Content,
+        version: RunVersion,
+        unsealed: Unsealed,
+    ) {
+        self.tell_unsealed(tracked, content, version, unsealed.clone());
+        content.state = State::Unsealed { version, unsealed };
+        self.activity.end(tracked);
+    }
+}
+
+impl Job {
+    /// Completes the digests. Breaks off when the content changes meanwhile.
+    fn finish(&mut self) -> Result<Digests, Unsealed> {
+        let content = StoredContent(&self.opened);
+        let (tracked, changes) = (&self.tracked, self.changes);
+        let watch = &mut |_bytes| {
+            if tracked.content().changes == changes {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        };
+        self.hasher.finish_with_progress(&content, watch).map_err(unreadable)
+    }
+}
+
+fn unreadable(error: impl Display) -> Unsealed {
+    Unsealed::Unreadable(error.to_string())
+}
+
+/// So many times a file is hashed again because somebody changes it below the mount.
+const ATTEMPTS: usize = 3;
+
+/// What the backing store holds, read through the backing store's own calls.
+pub(super) struct StoredContent<'opened>(pub(super) &'opened Opened);
+
+impl ReadAt for StoredContent<'_> {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(self.0.backing.read_at(&self.0.file, buffer, offset)?)
+    }
+
+    fn data_from(&self, offset: u64, end: u64) -> io::Result<Range<u64>> {
+        let seek = |to| self.0.backing.seek(&self.0.file, to);
+        let start = match seek(SeekFrom::Data(offset)) {
+            Ok(start) => start,
+            // Nothing but a hole from here on, or the file ends before: the size tells them apart.
+            Err(Errno::NXIO) => {
+                let size = self.0.stat().map_err(io::Error::other)?.statx.stx_size;
+                return Ok(if size < end { size.max(offset)..end } else { end..end });
+            }
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => return Ok(offset..end),
+            Err(errno) => return Err(errno.into()),
+        };
+        if start >= end {
+            return Ok(end..end);
+        }
+        let stop = seek(SeekFrom::Hole(start)).unwrap_or(end);
+        Ok(start..stop.clamp(start, end))
+    }
+}

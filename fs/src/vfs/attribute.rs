@@ -1,0 +1,160 @@
+//! What `stat` shows and `chmod`, `chown`, `truncate` and `utimensat` change.
+
+use std::{
+    os::fd::AsFd,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use rustix::fs::{Mode, OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
+
+use super::{
+    filesystem::{Attributes, Vfs},
+    handle::HandleId,
+    inode::{Inode, InodeId},
+};
+use crate::{
+    error::Error,
+    run::Caller,
+    write::{drop_privilege_bits, truncate_unopened},
+};
+
+/// A time to be set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NewTime {
+    Now,
+    At(SystemTime),
+}
+
+/// What a caller wants changed; the kernel has checked that it may.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct AttributeChange {
+    pub(crate) mode: Option<u32>,
+    pub(crate) uid: Option<u32>,
+    pub(crate) gid: Option<u32>,
+    pub(crate) size: Option<u64>,
+    pub(crate) accessed: Option<NewTime>,
+    pub(crate) modified: Option<NewTime>,
+}
+
+impl Vfs {
+    pub(crate) fn attributes(&self, id: InodeId) -> Result<Attributes, Error> {
+        self.attributes_of(&*self.inodes.find(id)?)
+    }
+
+    pub(crate) fn change_attributes(
+        &self,
+        id: InodeId,
+        handle: Option<HandleId>,
+        change: AttributeChange,
+        caller: Caller,
+    ) -> Result<Attributes, Error> {
+        let inode = self.inodes.find(id)?;
+        if let Some(length) = change.size {
+            self.truncate(&inode, handle, length, caller)?;
+        }
+        if change.touches_metadata() {
+            self.metadata_change(&inode, || self.apply(&inode, change))?;
+        }
+        self.attributes_of(&inode)
+    }
+
+    fn truncate(
+        &self,
+        inode: &Arc<Inode>,
+        handle: Option<HandleId>,
+        length: u64,
+        caller: Caller,
+    ) -> Result<(), Error> {
+        if let Some(handle) = handle.and_then(|id| self.handles.find(id).ok())
+            && let Ok(writer) = handle.writer()
+        {
+            writer.truncate(length)?;
+            return writer.drop_privilege_bits();
+        }
+        let tracked = inode.tracked().ok_or(Error::Invalid)?;
+        let opened = self.opened(self.backing.open(&inode.node, OFlags::RDWR)?);
+        if length > 0 {
+            // What stays of the content was there before: a material, as with an append.
+            let identity = opened.stat()?.identity;
+            self.run.opened(tracked, identity, &opened, || self.processes.of(caller));
+        }
+        truncate_unopened(&self.run, tracked, &opened, &self.processes.of(caller), length)?;
+        drop_privilege_bits(&opened)
+    }
+
+    fn apply(&self, inode: &Inode, change: AttributeChange) -> Result<(), Error> {
+        let node = &inode.node;
+        if change.uid.is_some() || change.gid.is_some() {
+            self.backing.change_owner(node, change.uid, change.gid)?;
+        }
+        if let Some(mode) = change.mode {
+            self.backing.change_mode(node.as_fd(), Mode::from_raw_mode(mode & MODE_BITS))?;
+        }
+        if change.accessed.is_some() || change.modified.is_some() {
+            let times = Timestamps {
+                last_access: timespec(change.accessed),
+                last_modification: timespec(change.modified),
+            };
+            self.backing.set_times(node, &times)?;
+        }
+        Ok(())
+    }
+}
+
+impl AttributeChange {
+    fn touches_metadata(&self) -> bool {
+        self.mode.is_some()
+            || self.uid.is_some()
+            || self.gid.is_some()
+            || self.accessed.is_some()
+            || self.modified.is_some()
+    }
+}
+
+/// Permissions, set-id bits and the sticky bit.
+const MODE_BITS: u32 = 0o7777;
+
+fn timespec(time: Option<NewTime>) -> Timespec {
+    match time {
+        None => Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        Some(NewTime::Now) => Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
+        Some(NewTime::At(time)) => match time.duration_since(UNIX_EPOCH) {
+            Ok(after) => after_epoch(after),
+            Err(error) => before_epoch(error.duration()),
+        },
+    }
+}
+
+fn after_epoch(since: Duration) -> Timespec {
+    Timespec {
+        tv_sec: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(since.subsec_nanos()),
+    }
+}
+
+/// Seconds count down, nanoseconds up.
+fn before_epoch(until: Duration) -> Timespec {
+    let whole = i64::try_from(until.as_secs()).map_or(i64::MIN, |seconds| -seconds);
+    match until.subsec_nanos() {
+        0 => Timespec { tv_sec: whole, tv_nsec: 0 },
+        rest => {
+            Timespec { tv_sec: whole.saturating_sub(1), tv_nsec: 1_000_000_000 - i64::from(rest) }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_before_1970_count_their_nanoseconds_up() {
+        let time = UNIX_EPOCH - Duration::new(1, 250_000_000);
+        let spec = timespec(Some(NewTime::At(time)));
+        assert_eq!((spec.tv_sec, spec.tv_nsec), (-2, 750_000_000));
+        let time = UNIX_EPOCH - Duration::new(3, 0);
+        let spec = timespec(Some(NewTime::At(time)));
+        assert_eq!((spec.tv_sec, spec.tv_nsec), (-3, 0));
+    }
+}

@@ -1,0 +1,214 @@
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+};
+
+use serde::{Deserialize, Serialize};
+use sled::{Batch, Tree};
+
+use super::{
+    LineageError, Run, RunId, VersionId,
+    schema::{Counter, Key, RunNumber, Table, VersionRecord, decode, encode, last_number},
+};
+
+/// What can be asked of the database, whether or not something is about to change.
+pub(super) trait Entries {
+    fn bytes(&self, key: &Key) -> Result<Option<Vec<u8>>, LineageError>;
+
+    fn has(&self, key: &Key) -> Result<bool, LineageError> {
+        Ok(self.bytes(key)?.is_some())
+    }
+
+    fn number(&self, key: &Key) -> Result<Option<u64>, LineageError> {
+        self.bytes(key)?.map(|value| last_number(&value)).transpose()
+    }
+
+    fn record<T: for<'de> Deserialize<'de>>(
+        &self,
+        what: &str,
+        key: &Key,
+    ) -> Result<Option<T>, LineageError> {
+        self.bytes(key)?.map(|value| decode(what, &value)).transpose()
+    }
+
+    fn run_number(&self, run: &RunId) -> Result<Option<RunNumber>, LineageError> {
+        Ok(self.number(&Key::run_number(run))?.map(RunNumber))
+    }
+
+    /// # Errors
+    /// [`LineageError::UnknownRun`].
+    fn known_run(&self, run: &RunId) -> Result<RunNumber, LineageError> {
+        self.run_number(run)?.ok_or_else(|| LineageError::UnknownRun(run.clone()))
+    }
+
+    fn run_record(&self, run: RunNumber) -> Result<Run, LineageError> {
+        self.record("run", &Key::run(Table::Runs, run))?
+            .ok_or_else(|| LineageError::Damaged { what: format!("run {} is missing", run.0) })
+    }
+
+    fn version_if_known(&self, id: VersionId) -> Result<Option<VersionRecord>, LineageError> {
+        self.record("version", &Key::version(Table::Versions, id))
+    }
+
+    fn version(&self, id: VersionId) -> Result<VersionRecord, LineageError> {
+        self.version_if_known(id)?
+            .ok_or_else(|| LineageError::Damaged { what: format!("version {id} is missing") })
+    }
+}
+
+/// The entries as they are, and will be as long as this lives: it holds the store's lock.
+#[derive(Debug)]
+pub(super) struct View<'a> {
+    tree: &'a Tree,
+    _guard: Guard<'a>,
+}
+
+/// Many read at a time, or one writes.
+#[derive(Debug)]
+#[expect(dead_code, reason = "a guard is held, not read")]
+enum Guard<'a> {
+    Reading(RwLockReadGuard<'a, ()>),
+    Writing(RwLockWriteGuard<'a, ()>),
+}
+
+impl Entries for View<'_> {
+    fn bytes(&self, key: &Key) -> Result<Option<Vec<u8>>, LineageError> {
+        Ok(self.tree.get(key).map_err(database)?.map(|value| value.to_vec()))
+    }
+}
+
+impl<'a> View<'a> {
+    /// Waits until nobody writes.
+    pub(super) fn of(tree: &'a Tree, lock: &'a RwLock<()>) -> Self {
+        // The lock guards nothing that a panic could leave half done.
+        let guard = lock.read().unwrap_or_else(PoisonError::into_inner);
+        Self { tree, _guard: Guard::Reading(guard) }
+    }
+
+    /// The entries whose key begins with `prefix`, in the order of their keys.
+    pub(super) fn scan(
+        &self,
+        prefix: &Key,
+    ) -> impl DoubleEndedIterator<Item = Result<Entry, LineageError>> + use<> {
+        self.tree.scan_prefix(prefix).map(|entry| {
+            let (key, value) = entry.map_err(database)?;
+            Ok(Entry { key: key.to_vec(), value: value.to_vec() })
+        })
+    }
+}
+
+/// A key with its value.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) key: Vec<u8>,
+    pub(super) value: Vec<u8>,
+}
+
+/// Entries as they will be, before any of them is: what an operation writes is seen by its own
+/// reads, and reaches the database in one piece or not at all.
+#[derive(Debug)]
+pub(super) struct Transaction<'a> {
+    before: View<'a>,
+    writes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+}
+
+impl Entries for Transaction<'_> {
+    fn bytes(&self, key: &Key) -> Result<Option<Vec<u8>>, LineageError> {
+        match self.writes.get(key.as_ref()) {
+            Some(written) => Ok(written.clone()),
+            None => self.before.bytes(key),
+        }
+    }
+}
+
+impl<'a> Transaction<'a> {
+    /// Waits until nobody reads or writes.
+    pub(super) fn on(tree: &'a Tree, lock: &'a RwLock<()>) -> Self {
+        let guard = lock.write().unwrap_or_else(PoisonError::into_inner);
+        let before = View { tree, _guard: Guard::Writing(guard) };
+        Self { before, writes: BTreeMap::new() }
+    }
+
+    /// The entries as they were before anything was written.
+    pub(super) fn before(&self) -> &View<'a> {
+        &self.before
+    }
+
+    /// Makes it so. Nothing waits for the disk here, but after a crash either all of it is found
+    /// or nothing.
+    pub(super) fn commit(self) -> Result<(), LineageError> {
+        let mut batch = Batch::default();
+        for (key, value) in self.writes {
+            match value {
+                Some(value) => batch.insert(key, value),
+                None => batch.remove(key),
+            }
+        }
+        self.before.tree.apply_batch(batch).map_err(database)
+    }
+
+    /// All keys that begin with `prefix`, in order. For prefixes that few keys have.
+    pub(super) fn keys(&self, prefix: &Key) -> Result<Vec<Vec<u8>>, LineageError> {
+        let before = self.before.scan(prefix).map(|entry| Ok(entry?.key));
+        let mut keys = before.collect::<Result<BTreeSet<_>, LineageError>>()?;
+        let prefix = prefix.as_ref();
+        let from = self.writes.range(prefix.to_vec()..);
+        for (key, value) in from.take_while(|(key, _)| key.starts_with(prefix)) {
+            match value {
+                Some(_) => keys.insert(key.clone()),
+                None => keys.remove(key),
+            };
+        }
+        Ok(keys.into_iter().collect())
+    }
+
+    pub(super) fn put(&mut self, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) {
+        self.writes.insert(key.into(), Some(value.into()));
+    }
+
+    pub(super) fn put_number(&mut self, key: Key, number: u64) {
+        self.put(key, number.to_be_bytes());
+    }
+
+    pub(super) fn put_record<T: Serialize>(
+        &mut self,
+        key: Key,
+        record: &T,
+    ) -> Result<(), LineageError> {
+        self.put(key, encode(record)?);
+        Ok(())
+    }
+
+    /// Puts a key that is all there is to say.
+    pub(super) fn mark(&mut self, key: Key) {
+        self.put(key, []);
+    }
+
+    pub(super) fn remove(&mut self, key: impl Into<Vec<u8>>) {
+        self.writes.insert(key.into(), None);
+    }
+
+    /// The next number, from 1.
+    pub(super) fn next(&mut self, counter: Counter) -> Result<u64, LineageError> {
+        let key = Key::counter(counter);
+        let number = self.number(&key)?.unwrap_or(0) + 1;
+        self.put_number(key, number);
+        Ok(number)
+    }
+
+    /// The number of a text that is stored once, however often it is said.
+    pub(super) fn text_number(&mut self, text: &[u8]) -> Result<u64, LineageError> {
+        let key = Key::text(text);
+        if let Some(number) = self.number(&key)? {
+            return Ok(number);
+        }
+        let number = self.next(Counter::Text)?;
+        self.put(Key::of(Table::Texts).number(number), text);
+        self.put_number(key, number);
+        Ok(number)
+    }
+}
+
+pub(super) fn database(error: sled::Error) -> LineageError {
+    LineageError::Database(Box::new(error))
+}

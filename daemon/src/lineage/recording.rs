@@ -1,0 +1,321 @@
+//! Facts become versions and edges.
+
+use std::ops::Range;
+
+use attestfs_digest::Digests;
+use attestfs_fs::{Fact, FileKey, Identity, Process, RunVersion, TreePath, Unknown, Unsealed};
+use serde::de::DeserializeOwned;
+
+use super::{
+    FactProblem, LineageError, Role, RunId, VersionId,
+    entries::{Entries, Transaction},
+    schema::{EdgeEnd, Key, ReadEdge, RunNumber, Table, VersionRecord, Writer, WroteEdge, encode},
+};
+
+/// Takes in the facts of a range of a run's journal that was not taken in before.
+pub(super) fn record(
+    transaction: &mut Transaction<'_>,
+    run: &RunId,
+    range: Range<u64>,
+    facts: &[Fact],
+) -> Result<(), LineageError> {
+    let number = transaction.known_run(run)?;
+    let trees = transaction.run_record(number)?.description.trees;
+    let mut recording = Recording { transaction, run: number, trees };
+    for (index, fact) in facts.iter().enumerate() {
+        recording.take(fact).map_err(|obstacle| match obstacle {
+            Obstacle::Fact(problem) => LineageError::BadFact {
+                run: run.clone(),
+                start: range.start,
+                index,
+                version: subject_of(fact),
+                problem,
+            },
+            Obstacle::Store(error) => error,
+        })?;
+    }
+    transaction.put_number(Key::run(Table::Ingested, number), range.end);
+    Ok(())
+}
+
+struct Recording<'t, 'a> {
+    transaction: &'t mut Transaction<'a>,
+    run: RunNumber,
+    trees: Vec<String>,
+}
+
+/// Why a fact was not taken in.
+enum Obstacle {
+    /// The fact itself.
+    Fact(FactProblem),
+    /// The store.
+    Store(LineageError),
+}
+
+impl From<LineageError> for Obstacle {
+    fn from(error: LineageError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl Recording<'_, '_> {
+    fn take(&mut self, fact: &Fact) -> Result<(), Obstacle> {
+        match fact {
+            Fact::Opened { version, identity, path, by } => {
+                self.opened(*version, identity, path, by)
+            }
+            Fact::Hashed { version, identity, digests } => self.hashed(*version, identity, digests),
+            Fact::NotHashed { version, unknown } => self.not_hashed(*version, unknown),
+            Fact::Written { version, file, path, by } => self.written(*version, file, path, by),
+            Fact::Sealed { version, identity, digests, path } => {
+                self.sealed(*version, identity, digests, path.as_ref())
+            }
+            Fact::Unsealed { version, unsealed, path } => {
+                self.unsealed(*version, unsealed, path.as_ref())
+            }
+            Fact::Gone { version } => self.gone(*version),
+        }
+    }
+
+    /// Until its digest is known, a material is the newest version with its identity, or a new
+    /// found one.
+    fn opened(
+        &mut self,
+        name: RunVersion,
+        identity: &Identity,
+        path: &TreePath,
+        by: &Process,
+    ) -> Result<(), Obstacle> {
+        self.check_new(name)?;
+        let absolute = self.absolute(path)?;
+        let version = match self.transaction.newest_of_identity(identity)? {
+            Some(version) => {
+                self.see_at(version, absolute)?;
+                version
+            }
+            None => self.transaction.found_version(identity, absolute)?,
+        };
+        let by = self.process_number(by)?;
+        let edge = ReadEdge { version, path: path.clone(), by, unknown: None };
+        self.transaction.mark(Key::edge_back(version, Role::Read, self.end(name)));
+        self.put_edge(Role::Read, name, &edge)
+    }
+
+    fn hashed(
+        &mut self,
+        name: RunVersion,
+        identity: &Identity,
+        digests: &Digests,
+    ) -> Result<(), Obstacle> {
+        let assumed = self.read_edge(name)?.version;
+        let version = self.transaction.version(assumed)?;
+        check_file(&version, &identity.file)?;
+        let known = self.transaction.learn(identity, digests, &version.path, Some(assumed))?;
+
+        // What is learned may have moved this very edge.
+        let mut edge = self.read_edge(name)?;
+        if edge.version != known {
+            let left = edge.version;
+            self.transaction.move_edge(self.end(name), known)?;
+            self.transaction.forget_if_unused(left)?;
+        }
+        edge.version = known;
+        edge.unknown = None;
+        self.put_edge(Role::Read, name, &edge)
+    }
+
+    fn not_hashed(&mut self, name: RunVersion, unknown: &Unknown) -> Result<(), Obstacle> {
+        let mut edge = self.read_edge(name)?;
+        edge.unknown = Some(unknown.clone());
+        self.put_edge(Role::Read, name, &edge)
+    }
+
+    fn written(
+        &mut self,
+        name: RunVersion,
+        file: &FileKey,
+        path: &TreePath,
+        by: &Process,
+    ) -> Result<(), Obstacle> {
+        self.check_new(name)?;
+        let version = self.transaction.new_version(&VersionRecord {
+            file: *file,
+            writer: Some(Writer { run: self.run, version: name }),
+            identity: None,
+            digests: None,
+            path: self.absolute(path)?,
+            superseded_by: None,
+            after: None,
+        })?;
+        self.supersede(file, version)?;
+        let by = self.process_number(by)?;
+        let edge = WroteEdge {
+            version,
+            path: Some(path.clone()),
+            by,
+            unsealed: Some(Unsealed::Open),
+            gone: false,
+        };
+        self.transaction.mark(Key::edge_back(version, Role::Wrote, self.end(name)));
+        self.put_edge(Role::Wrote, name, &edge)
+    }
+
+    /// Marks what was written to this file before. When this run wrote it, it is gone.
+    fn supersede(&mut self, file: &FileKey, by: VersionId) -> Result<(), Obstacle> {
+        let head = Key::head(file);
+        if let Some(before) = self.transaction.number(&head)?.map(VersionId) {
+            let mut version = self.transaction.version(before)?;
+            version.superseded_by = Some(by);
+            self.transaction.put_version(before, &version)?;
+            if let Some(writer) = version.writer.filter(|writer| writer.run == self.run) {
+                self.gone(writer.version)?;
+            }
+        }
+        self.transaction.put_number(head, by.0);
+        Ok(())
+    }
+
+    fn sealed(
+        &mut self,
+        name: RunVersion,
+        identity: &Identity,
+        digests: &Digests,
+        path: Option<&TreePath>,
+    ) -> Result<(), Obstacle> {
+        let mut edge = self.wrote_edge(name)?;
+        let mut version = self.transaction.version(edge.version)?;
+        check_file(&version, &identity.file)?;
+        if version.digests.is_some_and(|before| before != *digests) {
+            self.transaction.leave_to_readers(edge.version)?;
+        }
+        version.identity = Some(*identity);
+        version.digests = Some(*digests);
+        self.rename(&mut version, path)?;
+        self.transaction.put_version(edge.version, &version)?;
+        self.transaction.gather(edge.version, identity, digests)?;
+
+        edge.path = path.cloned();
+        edge.unsealed = None;
+        self.put_edge(Role::Wrote, name, &edge)
+    }
+
+    fn unsealed(
+        &mut self,
+        name: RunVersion,
+        unsealed: &Unsealed,
+        path: Option<&TreePath>,
+    ) -> Result<(), Obstacle> {
+        let mut edge = self.wrote_edge(name)?;
+        let mut version = self.transaction.version(edge.version)?;
+        self.transaction.leave_to_readers(edge.version)?;
+        version.identity = None;
+        version.digests = None;
+        self.rename(&mut version, path)?;
+        self.transaction.put_version(edge.version, &version)?;
+
+        edge.path = path.cloned();
+        edge.unsealed = Some(unsealed.clone());
+        self.put_edge(Role::Wrote, name, &edge)
+    }
+
+    fn gone(&mut self, name: RunVersion) -> Result<(), Obstacle> {
+        let mut edge = self.wrote_edge(name)?;
+        edge.gone = true;
+        self.put_edge(Role::Wrote, name, &edge)
+    }
+
+    fn see_at(&mut self, id: VersionId, path: String) -> Result<(), LineageError> {
+        let mut version = self.transaction.version(id)?;
+        version.path = path;
+        self.transaction.put_version(id, &version)
+    }
+
+    fn rename(
+        &self,
+        version: &mut VersionRecord,
+        path: Option<&TreePath>,
+    ) -> Result<(), FactProblem> {
+        if let Some(path) = path {
+            version.path = self.absolute(path)?;
+        }
+        Ok(())
+    }
+
+    fn absolute(&self, path: &TreePath) -> Result<String, FactProblem> {
+        let tree = self.trees.get(usize::from(path.tree)).ok_or(FactProblem::Tree)?;
+        Ok(format!("{}/{}", tree.trim_end_matches('/'), path.path))
+    }
+
+    fn check_new(&self, name: RunVersion) -> Result<(), Obstacle> {
+        if self.is_introduced(name)? {
+            return Err(FactProblem::Known.into());
+        }
+        Ok(())
+    }
+
+    fn read_edge(&self, name: RunVersion) -> Result<ReadEdge, Obstacle> {
+        self.edge(Role::Read, name, FactProblem::Output)
+    }
+
+    fn wrote_edge(&self, name: RunVersion) -> Result<WroteEdge, Obstacle> {
+        self.edge(Role::Wrote, name, FactProblem::Material)
+    }
+
+    /// An edge that was introduced; `other_role` when it was introduced as the other kind.
+    fn edge<E: DeserializeOwned>(
+        &self,
+        role: Role,
+        name: RunVersion,
+        other_role: FactProblem,
+    ) -> Result<E, Obstacle> {
+        if let Some(edge) = self.transaction.record("edge", &Key::edge(self.run, role, name))? {
+            return Ok(edge);
+        }
+        let problem = if self.is_introduced(name)? { other_role } else { FactProblem::Unknown };
+        Err(problem.into())
+    }
+
+    fn is_introduced(&self, name: RunVersion) -> Result<bool, LineageError> {
+        let is_edge = |role| self.transaction.has(&Key::edge(self.run, role, name));
+        Ok(is_edge(Role::Read)? || is_edge(Role::Wrote)?)
+    }
+
+    fn put_edge<E: serde::Serialize>(
+        &mut self,
+        role: Role,
+        name: RunVersion,
+        edge: &E,
+    ) -> Result<(), Obstacle> {
+        Ok(self.transaction.put_record(Key::edge(self.run, role, name), edge)?)
+    }
+
+    fn process_number(&mut self, process: &Process) -> Result<u64, LineageError> {
+        self.transaction.text_number(&encode(process)?)
+    }
+
+    fn end(&self, version: RunVersion) -> EdgeEnd {
+        EdgeEnd { run: self.run, version }
+    }
+}
+
+impl From<FactProblem> for Obstacle {
+    fn from(problem: FactProblem) -> Self {
+        Self::Fact(problem)
+    }
+}
+
+fn check_file(version: &VersionRecord, file: &FileKey) -> Result<(), FactProblem> {
+    if version.file == *file { Ok(()) } else { Err(FactProblem::File) }
+}
+
+fn subject_of(fact: &Fact) -> RunVersion {
+    match fact {
+        Fact::Opened { version, .. }
+        | Fact::Hashed { version, .. }
+        | Fact::NotHashed { version, .. }
+        | Fact::Written { version, .. }
+        | Fact::Sealed { version, .. }
+        | Fact::Unsealed { version, .. }
+        | Fact::Gone { version } => *version,
+    }
+}

@@ -1,0 +1,14 @@
+//! Files and directories at rest: looking through them, hashing them, and asking what is at hand
+//! whether they are what somebody attested. Needs neither mount nor daemon.
+
+mod at_hand;
+mod claimed;
+mod content;
+mod directory;
+mod judge;
+
+pub use at_hand::{AtHand, AtHandError, Sources};
+pub use claimed::{Claimed, ClaimedKind, Claims, claimed};
+pub use content::{ContentError, Unwatched, Watch, Watched, content, hash, open_file};
+pub use directory::{Directory, Found, Kind, SurveyError, WalkError};
+pub use judge::{Artifact, ArtifactError, Completeness, Judged, NotJudged, judge};

@@ -1,0 +1,64 @@
+use std::fmt;
+
+use attestfs_attestation::{Bundle, SignerHint};
+use attestfs_digest::Sha256;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::named::Named;
+use crate::{
+    cli::{exit::Exit, failure::Failure, output::Output},
+    config::Environment,
+    text::harmless,
+};
+
+/// Show what an attestation says; nothing of it is checked
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  attestfs attestation show 2cacb0ae68aa
+  attestfs attestation show model/model.safetensors --json")]
+pub(super) struct Show {
+    #[command(flatten)]
+    named: Named,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Shown {
+    attestation: Sha256,
+    signer: String,
+    payload_type: String,
+    statement: Value,
+}
+
+impl Show {
+    pub(super) fn carry_out(
+        self,
+        output: Output,
+        environment: &Environment,
+    ) -> Result<Exit, Failure> {
+        let bundle = Bundle::parse(&self.named.bundle(environment)?).map_err(Failure::refused)?;
+        let statement = serde_json::from_slice(bundle.payload().bytes());
+        output.show(&Shown {
+            attestation: bundle.sha256(),
+            signer: match bundle.signer() {
+                SignerHint::Key(hint) => hint,
+                SignerHint::UnnamedKey => "a key without a name".to_owned(),
+                SignerHint::Certificate => "a certificate".to_owned(),
+            },
+            payload_type: bundle.payload_type().to_owned(),
+            statement: statement.map_err(Failure::refused)?,
+        })?;
+        Ok(Exit::Yes)
+    }
+}
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "attestation  sha256:{}", self.attestation)?;
+        writeln!(f, "signer       {}  (not checked)", harmless(&self.signer))?;
+        let statement = serde_json::to_string_pretty(&self.statement).unwrap_or_default();
+        statement.lines().try_for_each(|line| writeln!(f, "{}", harmless(line)))
+    }
+}

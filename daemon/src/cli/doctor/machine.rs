@@ -1,0 +1,182 @@
+//! What the kernel lets this user do.
+
+use std::{
+    fs::{self, OpenOptions},
+    io,
+    path::Path,
+    process::{Command, ExitCode, Stdio},
+};
+
+use super::Finding;
+use crate::{cli::output::complain, run};
+
+/// The first argument by which this program knows that it is to try out a mount and end. No user
+/// types it.
+pub(in crate::cli) const HIDDEN_COMMAND: &str = "__rehearse";
+
+/// The first kernel that lets files be read past the serving process.
+const PASSTHROUGH_SINCE: (u32, u32) = (6, 9);
+
+/// `CAP_SYS_ADMIN`, in `CapEff`.
+const SYS_ADMIN: u64 = 1 << 21;
+
+pub(super) fn findings() -> Vec<Finding> {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    vec![
+        Finding::ok("kernel", format!("Linux {release}")),
+        device(),
+        mount(),
+        passthrough(&release),
+        cgroup(),
+        gpu(),
+        tee(),
+    ]
+}
+
+/// Tries out what a run begins with, in a process that has no other purpose.
+pub(in crate::cli) fn rehearsal() -> ExitCode {
+    match run::rehearse(&std::env::temp_dir()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            complain(&reason);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn device() -> Finding {
+    const SUBJECT: &str = "/dev/fuse";
+    match OpenOptions::new().read(true).write(true).open(SUBJECT) {
+        Ok(_) => Finding::ok(SUBJECT, "can be opened"),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Finding::missing(
+            SUBJECT,
+            error.to_string(),
+            "chmod 666 /dev/fuse, which is safe, or run as root",
+        ),
+        Err(error) => Finding::missing(
+            SUBJECT,
+            error.to_string(),
+            "modprobe fuse; in a container: pass the device, as in docker run --device /dev/fuse",
+        ),
+    }
+}
+
+fn mount() -> Finding {
+    const SUBJECT: &str = "mounting";
+    let is_root = rustix::process::geteuid().is_root();
+    let how = if is_root { "in a mount namespace" } else { "in a user namespace" };
+    let tried = Command::new("/proc/self/exe")
+        .arg(HIDDEN_COMMAND)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .output();
+    match tried {
+        Ok(tried) if tried.status.success() => Finding::ok(SUBJECT, format!("tried out, {how}")),
+        Ok(tried) => {
+            let reason = String::from_utf8_lossy(&tried.stderr);
+            let reason = reason.trim().trim_start_matches("attestfs: ");
+            Finding::missing(SUBJECT, format!("{how}: {reason}"), what_to_do(is_root))
+        }
+        Err(error) => Finding::missing(SUBJECT, error.to_string(), what_to_do(is_root)),
+    }
+}
+
+/// The switches of this machine that commonly stand in the way.
+fn what_to_do(is_root: bool) -> String {
+    let switch = |path: &str, closed: &str, order: &str| {
+        let value = fs::read_to_string(path).unwrap_or_default();
+        (value.trim() == closed).then(|| order.to_owned())
+    };
+    let switches = [
+        switch("/proc/sys/user/max_user_namespaces", "0", "sysctl user.max_user_namespaces=10000"),
+        switch(
+            "/proc/sys/kernel/unprivileged_userns_clone",
+            "0",
+            "sysctl kernel.unprivileged_userns_clone=1",
+        ),
+        switch(
+            "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+            "1",
+            "sysctl kernel.apparmor_restrict_unprivileged_userns=0, or an AppArmor profile for attestfs",
+        ),
+    ];
+    let found: Vec<_> = switches.into_iter().flatten().collect();
+    match (is_root, found.is_empty()) {
+        (true, _) => "give this container CAP_SYS_ADMIN, as in docker run --cap-add SYS_ADMIN \
+                      --security-opt apparmor=unconfined"
+            .to_owned(),
+        (false, false) => format!("as root: {}", found.join("; ")),
+        (false, true) => {
+            "run as root; or let this user make user namespaces (in a container, its seccomp \
+             profile decides)"
+                .to_owned()
+        }
+    }
+}
+
+fn passthrough(release: &str) -> Finding {
+    const SUBJECT: &str = "passthrough";
+    let (major, minor) = PASSTHROUGH_SINCE;
+    let detail = if version(release).is_none_or(|version| version < PASSTHROUGH_SINCE) {
+        format!("needs Linux {major}.{minor}")
+    } else if !is_admin() {
+        "needs CAP_SYS_ADMIN outside of a user namespace".to_owned()
+    } else {
+        "this kernel offers it to this user".to_owned()
+    };
+    Finding::unused(SUBJECT, format!("{detail}; not used yet: reads go through attestfs"))
+}
+
+/// Whether this process may do what only an administrator of the whole machine may.
+fn is_admin() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok());
+    let users = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let all_users: Vec<_> = users.split_whitespace().collect();
+    effective.is_some_and(|set| set & SYS_ADMIN != 0) && all_users == ["0", "0", "4294967295"]
+}
+
+fn cgroup() -> Finding {
+    const SUBJECT: &str = "cgroup";
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let own = own.lines().find_map(|line| line.strip_prefix("0::"));
+    match own {
+        Some(path) => Finding::ok(SUBJECT, format!("version 2, {path}: recorded with each run")),
+        None => Finding::unused(SUBJECT, "no version 2: runs are recorded without it"),
+    }
+}
+
+fn gpu() -> Finding {
+    let devices = ["/dev/nvidiactl", "/dev/kfd"];
+    let found = devices.into_iter().find(|device| Path::new(device).exists());
+    let found = found.unwrap_or("none found");
+    Finding::unused("GPU", format!("{found}; not used yet: hashing is done by the CPU"))
+}
+
+fn tee() -> Finding {
+    let devices = ["/dev/sev-guest", "/dev/tdx_guest", "/dev/tsm"];
+    let found = devices.into_iter().find(|device| Path::new(device).exists());
+    let found = found.unwrap_or("none found");
+    Finding::unused("TEE", format!("{found}; not used yet: attestations claim none"))
+}
+
+/// Major and minor version of a kernel.
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_of_a_kernel_is_its_first_two_numbers() {
+        assert_eq!(version("6.18.44-fc-v657"), Some((6, 18)));
+        assert_eq!(version("6.9-rc1"), Some((6, 9)));
+        for unknown in ["", "6", "x.y"] {
+            assert_eq!(version(unknown), None, "{unknown}");
+        }
+    }
+}

@@ -1,0 +1,187 @@
+use std::{fmt, path::PathBuf};
+
+use attestfs_attestation::{OutcomeWord, escaped};
+use serde::Serialize;
+
+use super::{
+    exit::Exit,
+    failure::Failure,
+    output::Output,
+    progress::Progress,
+    story::{Story, counted, short},
+    verdict,
+    verify::{Place, Trust},
+};
+use crate::{
+    artifact::{Artifact, Claimed, ClaimedKind, Claims, Judged, NotJudged, claimed, judge},
+    config::Environment,
+    text::harmless,
+};
+
+/// Tell what is known of a file or directory: who, when, from what, with what, where
+///
+/// With a key: the verdict of 'verify' and its reason. Without: who claims to have made and signed
+/// it, which nobody has checked.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  attestfs explain model/model.safetensors --key keys/attestfs.pub
+  attestfs explain model/model.safetensors
+
+Exit code: 0 admitted, or without a key: claimed by somebody; 1 refused, or claimed by nobody.")]
+pub(super) struct Explain {
+    /// The file or directory
+    #[arg(value_name = "PATH")]
+    path: PathBuf,
+
+    #[command(flatten)]
+    trust: Trust,
+
+    #[command(flatten)]
+    place: Place,
+}
+
+/// The answer.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Explanation {
+    artifact: String,
+    verdict: Verdict,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<Failure>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verified: Option<attestfs_attestation::Verified>,
+    /// What is claimed, whoever checked it.
+    #[serde(flatten)]
+    claims: Claims,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Verdict {
+    /// All checks passed.
+    Admitted,
+    /// One failed.
+    Refused,
+    /// Somebody says something, and nobody checked it.
+    Claimed,
+    /// Nobody says anything.
+    Unattested,
+}
+
+impl Explain {
+    pub(super) fn carry_out(
+        self,
+        output: Output,
+        environment: &Environment,
+    ) -> Result<Exit, Failure> {
+        let keys = self.trust.keys()?;
+        let artifact = Artifact::at(&self.path)?;
+        let at_hand = self.place.at_hand(&artifact, environment)?;
+        let claims = claimed(&artifact, &at_hand, &Progress::new())?;
+        let judged = keys.map(|keys| judge(&artifact, &at_hand, &keys, &Progress::new()));
+        let explanation = Explanation::new(&self.path, claims, judged)?;
+        output.show(&explanation)?;
+        Ok(explanation.verdict.exit())
+    }
+}
+
+impl Explanation {
+    fn new(
+        path: &std::path::Path,
+        claims: Claims,
+        judged: Option<Result<Judged, NotJudged>>,
+    ) -> Result<Self, Failure> {
+        let (verdict, reason, verified) = match judged {
+            None if claims.claims.is_empty() => (Verdict::Unattested, None, None),
+            None => (Verdict::Claimed, None, None),
+            Some(Ok(judged)) => (Verdict::Admitted, None, Some(judged.verified)),
+            Some(Err(error)) => match verdict::failure(&error) {
+                refusal if refusal.check.is_some() => (Verdict::Refused, Some(refusal), None),
+                failure => return Err(failure),
+            },
+        };
+        let artifact = escaped(path.as_os_str().as_encoded_bytes());
+        Ok(Self { artifact, verdict, reason, verified, claims })
+    }
+
+    fn next_step(&self) -> &str {
+        match (&self.reason, self.verdict) {
+            (Some(failure), _) => failure.next_step.as_deref().unwrap_or_default(),
+            (None, Verdict::Claimed) => {
+                "get the public key of the signer by a way you trust, and give it with --key"
+            }
+            (None, Verdict::Unattested) => {
+                "make it under 'attestfs run', or name its attestation with --bundle or --state"
+            }
+            (None, _) => "",
+        }
+    }
+}
+
+impl Verdict {
+    fn exit(self) -> Exit {
+        match self {
+            Self::Admitted | Self::Claimed => Exit::Yes,
+            Self::Refused | Self::Unattested => Exit::Refused,
+        }
+    }
+
+    fn sentence(self) -> &'static str {
+        match self {
+            Self::Admitted => "is what was attested",
+            Self::Refused => "is refused",
+            Self::Claimed => "is attested, and nobody has checked it: no key was given",
+            Self::Unattested => "is attested by nobody here",
+        }
+    }
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} {}", harmless(&self.artifact), self.verdict.sentence())?;
+        if let Some(reason) = &self.reason {
+            writeln!(f, "  reason     {}", harmless(&reason.message))?;
+        }
+        if !self.next_step().is_empty() {
+            writeln!(f, "  next       {}", harmless(self.next_step()))?;
+        }
+        if let Some(content) = &self.claims.content {
+            writeln!(f, "  size       {}", counted(content.size, "byte"))?;
+            writeln!(f, "  sha256     {}", content.digests.sha256)?;
+            writeln!(f, "  blake3     {}", content.digests.blake3)?;
+        }
+        if let Some(verified) = &self.verified {
+            return write!(f, "{}", Story(verified));
+        }
+        self.claims.claims.iter().try_for_each(|claim| write_claim(f, claim))
+    }
+}
+
+fn write_claim(f: &mut fmt::Formatter<'_>, claimed: &Claimed) -> fmt::Result {
+    writeln!(f, "\nclaimed, not checked (sha256:{})", short(&claimed.attestation))?;
+    writeln!(f, "  signer     {}", harmless(&claimed.signer))?;
+    match &claimed.claim {
+        ClaimedKind::ModelSignature { name, files } => {
+            let files = counted(*files as u64, "file");
+            writeln!(f, "  model      '{}', {files}", harmless(name))
+        }
+        ClaimedKind::Run { subject, stage, run, host, started, outcome } => {
+            if let Some(subject) = subject {
+                writeln!(f, "  as         {}", harmless(subject))?;
+            }
+            writeln!(f, "  stage      {}, {}", harmless(stage), word(*outcome))?;
+            writeln!(f, "  run        {} on {}", harmless(run), harmless(host))?;
+            writeln!(f, "  started    {}", started.strftime("%Y-%m-%d %H:%M:%SZ"))
+        }
+    }
+}
+
+fn word(outcome: OutcomeWord) -> &'static str {
+    match outcome {
+        OutcomeWord::Running => "a checkpoint",
+        OutcomeWord::Success => "which succeeded",
+        OutcomeWord::Failed => "which failed",
+        OutcomeWord::Unknown => "whose end nobody saw",
+    }
+}

@@ -1,0 +1,139 @@
+use std::{ffi::OsString, path::PathBuf, process::ExitCode, time::Duration};
+
+use attestfs_attestation::Inputs;
+use clap::ValueEnum;
+
+use crate::{
+    config::Environment,
+    run::{self, Options},
+};
+
+/// Run a command, and record and attest what it reads and writes
+///
+/// The command sees each DIR at its own path, through a mount that no other process sees. What it
+/// wrote there is attested when it ends with 0.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  attestfs run --stage train --dir data --dir model --out model -- python train.py
+  attestfs run --stage clean --dir data --in data/raw --out data/clean --label team=nlp -- make clean-data
+
+Exit code: that of the command (128 + signal when one killed it); 125 when attestfs itself failed,
+126 when the command cannot be executed, 127 when it is not found.")]
+pub(super) struct Run {
+    /// The step of the pipeline
+    #[arg(long, value_name = "NAME")]
+    stage: String,
+
+    /// A directory that is observed; all of them are one run
+    #[arg(long = "dir", value_name = "DIR", required = true)]
+    dirs: Vec<PathBuf>,
+
+    /// An input, relative to the first DIR, or absolute and below one of them
+    #[arg(long = "in", value_name = "P")]
+    inputs_declared: Vec<PathBuf>,
+
+    /// An output, likewise; without any, everything that is written
+    #[arg(long = "out", value_name = "P")]
+    outputs: Vec<PathBuf>,
+
+    /// Something to remember of this run
+    #[arg(long = "label", value_name = "K=V", value_parser = label)]
+    labels: Vec<(String, String)>,
+
+    /// The private key that signs; without it that of the state directory
+    #[arg(long, value_name = "F")]
+    key: Option<PathBuf>,
+
+    /// The state directory
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+
+    /// Which of the files that are read get a digest
+    #[arg(long, value_enum, default_value_t = HashedInputs::Opened)]
+    inputs: HashedInputs,
+
+    /// Let model.sig cover files below an output that no run wrote
+    #[arg(long)]
+    adopt: bool,
+
+    /// Make a checkpoint whenever a complete model appears below an output
+    #[arg(long)]
+    checkpoint_rule: bool,
+
+    /// How long the commit waits for files that are still open for writing
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    commit_patience: u32,
+
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    command: Vec<OsString>,
+}
+
+/// `--inputs`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum HashedInputs {
+    /// Those below an --in
+    Declared,
+    /// All that are opened
+    Opened,
+    /// No file
+    None,
+}
+
+impl Run {
+    pub(super) fn carry_out(self, environment: &Environment) -> ExitCode {
+        run::command(self.into(), environment)
+    }
+}
+
+impl From<Run> for Options {
+    fn from(run: Run) -> Self {
+        Self {
+            stage: run.stage,
+            dirs: run.dirs,
+            inputs_declared: run.inputs_declared,
+            outputs: run.outputs,
+            labels: run.labels,
+            key: run.key,
+            state: run.state,
+            inputs: run.inputs.into(),
+            adopt: run.adopt,
+            checkpoint_rule: run.checkpoint_rule,
+            patience: Duration::from_secs(run.commit_patience.into()),
+            command: run.command,
+        }
+    }
+}
+
+impl From<HashedInputs> for Inputs {
+    fn from(inputs: HashedInputs) -> Self {
+        match inputs {
+            HashedInputs::Declared => Self::Declared,
+            HashedInputs::Opened => Self::Opened,
+            HashedInputs::None => Self::None,
+        }
+    }
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("a label has the form NAME=VALUE".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_has_a_name_and_perhaps_a_value() {
+        for wrong in ["", "x", "=x"] {
+            assert!(label(wrong).is_err(), "{wrong:?}");
+        }
+        for (text, name, value) in [("a=", "a", ""), ("a=b", "a", "b"), ("a=b=c", "a", "b=c")] {
+            assert_eq!(label(text), Ok((name.to_owned(), value.to_owned())));
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! The process that enters a new mount namespace, mounts the trees there and becomes the command.
+//!
+//! ```text
+//!   run                                inside
+//!    | --- Begin: trees, command ------> |
+//!    |                                   |  unshare, mount each tree
+//!    | <-- Attached + FUSE descriptor -- |  once for each tree
+//!    |  serve                            |
+//!    | --- Serving --------------------> |
+//!    |                                   |  working directory, descriptors 0 to 2
+//!    | <-- Root + O_PATH descriptor ---- |  once for each tree
+//!    | <-- end of stream --------------- |  exec
+//! ```
+//!
+//! The root descriptors keep the mounts alive in the serving process when the namespace is gone, so
+//! that the kernel still tells it of every RELEASE.
+
+use std::{
+    ffi::OsString,
+    fs::{self, OpenOptions},
+    io,
+    os::{
+        fd::{AsFd, BorrowedFd, RawFd},
+        unix::{ffi::OsStringExt, fs::OpenOptionsExt, net::UnixStream, process::CommandExt},
+    },
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+};
+
+use nix::sched::CloneFlags;
+use rustix::{
+    fs::{Mode, OFlags, SeekFrom},
+    mount::MountPropagationFlags,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::control::{self, FrameError, FrameReader};
+
+/// The first argument by which this program knows that it is to be `inside`. No user types it.
+pub(crate) const HIDDEN_COMMAND: &str = "__inside";
+
+/// What `run` tells the process inside.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum ToInside {
+    /// The first message; the real standard input comes along.
+    Begin {
+        /// Absolute paths.
+        trees: Vec<Vec<u8>>,
+        working_directory: Vec<u8>,
+        command: Vec<Vec<u8>>,
+        /// Whether a user namespace is needed to be allowed to mount.
+        user_namespace: bool,
+    },
+    /// All trees are served.
+    Serving,
+}
+
+/// What the process inside tells.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum FromInside {
+    /// A tree is mounted; its FUSE descriptor comes along.
+    Attached,
+    /// A descriptor of the mounted root comes along.
+    Root,
+    /// It cannot go on.
+    Failed(InsideError),
+}
+
+/// Why there is no command.
+#[derive(Debug, Serialize, Deserialize, thiserror::Error)]
+pub(super) enum InsideError {
+    #[error("{0}")]
+    Namespace(String),
+    #[error("{0}")]
+    Mount(String),
+    #[error("{0}")]
+    Enter(String),
+    #[error("{0}")]
+    NotFound(String),
+    #[error("{0}")]
+    NotExecutable(String),
+}
+
+/// Runs as the process inside. The socket to `run` is its standard input; the real one comes with
+/// the first message. Returns only when the command could not be executed.
+pub(crate) fn main() -> ExitCode {
+    let Ok(socket) = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3) else {
+        return ExitCode::from(125);
+    };
+    let socket = UnixStream::from(socket);
+    if let Err(error) = enter(&socket) {
+        let message = FromInside::Failed(error);
+        if let Ok(frame) = control::encode(&message) {
+            control::send(&socket, &frame, None).unwrap_or_default();
+        }
+    }
+    ExitCode::from(125)
+}
+
+/// Does what every run begins with: a mount namespace, and a mount on `target` in it. The calling
+/// process is of no other use afterwards. `doctor` asks this way, so that its answer is that of
+/// `run`.
+///
+/// # Errors
+/// What keeps this machine from it.
+pub(crate) fn rehearse(target: &Path) -> Result<(), String> {
+    private_namespace(!rustix::process::geteuid().is_root()).map_err(|error| error.to_string())?;
+    attestfs_fs::attach(target).map(drop).map_err(|error| error.to_string())
+}
+
+fn enter(socket: &UnixStream) -> Result<(), InsideError> {
+    let failed = |error: FrameError| InsideError::Enter(error.to_string());
+    let mut reader = FrameReader::default();
+    let ToInside::Begin { trees, working_directory, command, user_namespace } =
+        next(socket, &mut reader).map_err(failed)?
+    else {
+        return Err(InsideError::Enter("the first message is no beginning".to_owned()));
+    };
+    let stdin = reader.descriptor();
+    let stdin = stdin.ok_or_else(|| InsideError::Enter("standard input is missing".to_owned()))?;
+    rustix::stdio::dup2_stdin(stdin)
+        .map_err(|errno| InsideError::Enter(format!("standard input: {errno}")))?;
+    let trees: Vec<PathBuf> =
+        trees.into_iter().map(|tree| PathBuf::from(OsString::from_vec(tree))).collect();
+    private_namespace(user_namespace)?;
+    for tree in &trees {
+        let device =
+            attestfs_fs::attach(tree).map_err(|error| InsideError::Mount(error.to_string()))?;
+        tell(socket, &FromInside::Attached, device.as_fd()).map_err(failed)?;
+    }
+    let ToInside::Serving = next(socket, &mut reader).map_err(failed)? else {
+        return Err(InsideError::Enter("the second message is no go-ahead".to_owned()));
+    };
+    let working_directory = PathBuf::from(OsString::from_vec(working_directory));
+    std::env::set_current_dir(&working_directory)
+        .map_err(|error| InsideError::Enter(format!("{}: {error}", working_directory.display())))?;
+    reopen_standard_descriptors(&trees)?;
+    for tree in &trees {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(tree, flags, Mode::empty())
+            .map_err(|errno| InsideError::Mount(format!("{}: {errno}", tree.display())))?;
+        tell(socket, &FromInside::Root, root.as_fd()).map_err(failed)?;
+    }
+    Err(execute(command))
+}
+
+/// A mount namespace of our own. Mounts that appear on the host go on appearing here; ours do not
+/// appear there.
+fn private_namespace(user_namespace: bool) -> Result<(), InsideError> {
+    let refused = |what: &str, error: io::Error| InsideError::Namespace(format!("{what}: {error}"));
+    let (user, group) = (rustix::process::getuid(), rustix::process::getgid());
+    let mut flags = CloneFlags::CLONE_NEWNS;
+    if user_namespace {
+        flags |= CloneFlags::CLONE_NEWUSER;
+    }
+    nix::sched::unshare(flags).map_err(|errno| refused("unshare", errno.into()))?;
+    if user_namespace {
+        let write =
+            |file: &str, text: String| fs::write(file, text).map_err(|error| refused(file, error));
+        write("/proc/self/setgroups", "deny".to_owned())?;
+        write("/proc/self/uid_map", format!("{0} {0} 1", user.as_raw()))?;
+        write("/proc/self/gid_map", format!("{0} {0} 1", group.as_raw()))?;
+    }
+    let propagation = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+    rustix::mount::mount_change("/", propagation)
+        .map_err(|errno| refused("making mounts private", errno.into()))
+}
+
+/// Standard input, output and error that were opened on a file below a tree would go past the mount:
+/// they are opened again by name, through it.
+fn reopen_standard_descriptors(trees: &[PathBuf]) -> Result<(), InsideError> {
+    for number in 0..3 {
+        let Ok(path) = fs::read_link(format!("/proc/self/fd/{number}")) else {
+            continue;
+        };
+        let below = trees.iter().any(|tree| path.starts_with(tree));
+        if !below || !path.is_file() {
+            continue;
+        }
+        reopen(number, &path).map_err(|error| {
+            InsideError::Enter(format!("descriptor {number}, {}: {error}", path.display()))
+        })?;
+    }
+    Ok(())
+}
+
+fn reopen(number: RawFd, path: &Path) -> io::Result<()> {
+    let old = match number {
+        0 => rustix::stdio::stdin(),
+        1 => rustix::stdio::stdout(),
+        _ => rustix::stdio::stderr(),
+    };
+    let flags = rustix::fs::fcntl_getfl(old)?;
+    let position = rustix::fs::tell(old)?;
+    let access = flags & OFlags::ACCMODE;
+    let kept = flags & (OFlags::APPEND | OFlags::SYNC | OFlags::DSYNC | OFlags::NONBLOCK);
+    let new = OpenOptions::new()
+        .read(access != OFlags::WRONLY)
+        .write(access != OFlags::RDONLY)
+        .custom_flags(kept.bits().cast_signed())
+        .open(path)?;
+    rustix::fs::seek(&new, SeekFrom::Start(position))?;
+    match number {
+        0 => rustix::stdio::dup2_stdin(&new)?,
+        1 => rustix::stdio::dup2_stdout(&new)?,
+        _ => rustix::stdio::dup2_stderr(&new)?,
+    }
+    Ok(())
+}
+
+/// Becomes the command; comes back only with the reason why not.
+fn execute(command: Vec<Vec<u8>>) -> InsideError {
+    let mut arguments = command.into_iter().map(OsString::from_vec);
+    let Some(program) = arguments.next() else {
+        return InsideError::NotFound("no command".to_owned());
+    };
+    let error = Command::new(&program).args(arguments).exec();
+    match error.kind() {
+        io::ErrorKind::NotFound => InsideError::NotFound("command not found".to_owned()),
+        _ => InsideError::NotExecutable(error.to_string()),
+    }
+}
+
+fn tell(
+    socket: &UnixStream,
+    message: &FromInside,
+    descriptor: BorrowedFd<'_>,
+) -> Result<(), FrameError> {
+    let frame = control::encode(message)?;
+    Ok(control::send(socket, &frame, Some(descriptor))?)
+}
+
+/// Waits for the next message.
+pub(super) fn next<T: serde::de::DeserializeOwned>(
+    socket: &UnixStream,
+    reader: &mut FrameReader,
+) -> Result<T, FrameError> {
+    loop {
+        if let Some(message) = reader.message()? {
+            return Ok(message);
+        }
+        if reader.receive(socket.as_fd())? == 0 {
+            return Err(FrameError::Torn);
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! What is to be committed: the run brought to rest, its journal made durable, and the roots named.
+
+use std::{
+    fs,
+    ops::ControlFlow,
+    path::Path,
+    sync::{Arc, OnceLock, Weak},
+};
+
+use attestfs_attestation::{CommitKind, KeyHint, LeftOut, Outcome};
+use attestfs_fs::{MaterialProgress, Run, Scope, TreePath};
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::plan::Plan;
+use crate::{
+    clock::{Clock, SystemClock},
+    control::{ArtifactOrder, Code, CommitOrder, Failure},
+    journal::{Journal, RecordError},
+    lineage::{CommitId, RunId},
+};
+
+/// Writes the orders of one run.
+#[derive(Debug)]
+pub(super) struct Orders {
+    pub(super) plan: Plan,
+    pub(super) run_id: String,
+    pub(super) journal: Arc<Journal>,
+    /// Set once the run has begun.
+    pub(super) run: OnceLock<Weak<Run>>,
+}
+
+/// Looks at the progress of hashing; says when to stop waiting for it.
+pub(super) type Watch<'a> = &'a mut dyn FnMut(MaterialProgress) -> ControlFlow<()>;
+
+impl Orders {
+    /// A checkpoint of what lies at an absolute path.
+    ///
+    /// # Errors
+    /// The path is not one of this run's, does not exist, or the journal failed.
+    pub(super) fn checkpoint(&self, path: &Path) -> Result<CommitOrder, Failure> {
+        let refused = |what| Failure::new(Code::Artifact, format!("{} {what}", path.display()));
+        let place = self.plan.tree_path(path);
+        let place = place.ok_or_else(|| refused("is not below a --dir of this run"))?;
+        let artifact = self.artifact(&place, true).ok_or_else(|| refused("does not exist"))?;
+        let left_out = self.rest(&Scope::Below(place), &mut |_| ControlFlow::Continue(()));
+        let journal_length =
+            self.journal.sync().map_err(|error| Failure::new(Code::Journal, error))?;
+        Ok(self.order(CommitKind::Checkpoint, vec![artifact], &left_out, journal_length, now()))
+    }
+
+    /// The end of the stage: each `--out` that exists, or each tree.
+    ///
+    /// # Errors
+    /// The journal failed: what is known of the run is not complete.
+    pub(super) fn stage_end(
+        &self,
+        outcome: Outcome,
+        finished: Timestamp,
+        watch: Watch<'_>,
+    ) -> Result<CommitOrder, RecordError> {
+        let left_out = self.rest(&Scope::Run, watch);
+        let journal_length = self.journal.sync()?;
+        let artifacts = self.stage_artifacts();
+        let kind = CommitKind::StageEnd(outcome);
+        Ok(self.order(kind, artifacts, &left_out, journal_length, finished))
+    }
+
+    /// `--out`s that the command did not make.
+    pub(super) fn missing_outputs(&self) -> Vec<String> {
+        let outputs = self.plan.outputs.iter();
+        outputs
+            .filter(|output| self.artifact(output, true).is_none())
+            .map(|output| self.plan.absolute(output))
+            .collect()
+    }
+
+    fn rest(&self, scope: &Scope, watch: Watch<'_>) -> Vec<attestfs_fs::LeftOut> {
+        let Some(run) = self.run.get().and_then(Weak::upgrade) else {
+            return Vec::new();
+        };
+        let left_out = run.quiesce(scope, self.plan.options.patience);
+        // An impatient user leaves materials without digest; the store says so of each.
+        let _waited = run.wait_for_materials(watch);
+        left_out
+    }
+
+    fn stage_artifacts(&self) -> Vec<ArtifactOrder> {
+        if self.plan.outputs.is_empty() {
+            let trees = 0..u16::try_from(self.plan.trees.len()).unwrap_or(u16::MAX);
+            let whole = |tree| TreePath { tree, path: String::new() };
+            return trees.filter_map(|tree| self.artifact(&whole(tree), false)).collect();
+        }
+        self.plan.outputs.iter().filter_map(|output| self.artifact(output, true)).collect()
+    }
+
+    /// The artifact root of a path: the directory itself, or the one that the file lies in. None
+    /// when nothing is there.
+    fn artifact(&self, place: &TreePath, sign_directory: bool) -> Option<ArtifactOrder> {
+        let stat = fs::symlink_metadata(self.plan.path_of(place)).ok()?;
+        if stat.is_dir() {
+            return Some(ArtifactOrder {
+                tree: place.tree,
+                path: place.path.clone(),
+                only: None,
+                left_out: Vec::new(),
+                model_signature: sign_directory,
+            });
+        }
+        let (directory, name) = place.path.rsplit_once('/').unwrap_or(("", &place.path));
+        Some(ArtifactOrder {
+            tree: place.tree,
+            path: directory.to_owned(),
+            only: Some(vec![name.to_owned()]),
+            left_out: Vec::new(),
+            model_signature: false,
+        })
+    }
+
+    fn order(
+        &self,
+        kind: CommitKind,
+        mut artifacts: Vec<ArtifactOrder>,
+        left_out: &[attestfs_fs::LeftOut],
+        journal_length: u64,
+        finished: Timestamp,
+    ) -> CommitOrder {
+        for one in left_out {
+            let artifact = artifacts.iter_mut().find(|artifact| root(artifact).covers(&one.path));
+            if let Some(artifact) = artifact {
+                let below = one.path.path.strip_prefix(artifact.path.as_str()).unwrap_or_default();
+                artifact.left_out.push(LeftOut {
+                    name: below.trim_start_matches('/').to_owned(),
+                    reason: one.unsealed.to_string(),
+                });
+            }
+        }
+        CommitOrder {
+            id: CommitId(Uuid::now_v7().to_string()),
+            run: RunId(self.run_id.clone()),
+            kind,
+            finished,
+            journal_length,
+            artifacts,
+            adopt: self.plan.options.adopt,
+            // The link fills in whose key it presented.
+            signer: None::<KeyHint>,
+        }
+    }
+}
+
+fn root(artifact: &ArtifactOrder) -> TreePath {
+    TreePath { tree: artifact.tree, path: artifact.path.clone() }
+}
+
+fn now() -> Timestamp {
+    SystemClock.now()
+}

@@ -1,0 +1,412 @@
+//! The other end of the control socket: how commands speak with the store daemon, and start it when
+//! it is absent.
+
+mod link;
+mod start;
+
+use std::{
+    collections::HashMap,
+    fmt, io,
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::net::UnixStream,
+    },
+    sync::{
+        Arc,
+        mpsc::{self, Sender},
+    },
+    thread,
+    time::Duration,
+};
+
+use attestfs_attestation::KeyHint;
+use attestfs_digest::Digests;
+use attestfs_fs::Identity;
+use parking_lot::Mutex;
+
+pub use self::{
+    link::{CheckpointHandler, RunLink, RunLinkParts},
+    start::connect_or_start,
+};
+use crate::{
+    config::{StateDir, StateError},
+    control::{
+        self, Answer, Code, CommitOrder, CommitReport, Failure, FrameError, FrameReader,
+        FromClient, FromDaemon, Hello, Push, Reply, Request, StatusReport, VERSION,
+    },
+};
+
+/// How long the daemon may take to say hello.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Answers what the daemon asks of a live run. Called on a thread of its own, so it may call back.
+pub type PushHandler = Arc<dyn Fn(Push) -> Result<CommitReport, Failure> + Send + Sync>;
+
+/// A connection to the store daemon. Cheap to clone; usable from several threads.
+#[derive(Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    /// Held while one frame is written.
+    writer: Mutex<UnixStream>,
+    calls: Mutex<Calls>,
+}
+
+/// Calls that wait for their reply.
+#[derive(Default)]
+struct Calls {
+    last: u64,
+    waiting: HashMap<u64, Sender<Answer<Reply>>>,
+    ended: bool,
+    /// Why the daemon has ended the connection, when it said so.
+    refusal: Option<Failure>,
+}
+
+/// Why the daemon did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The state directory is unusable.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// Nobody listens there.
+    #[error("no attestfs daemon serves {}", state.display())]
+    Absent {
+        /// The state directory.
+        state: std::path::PathBuf,
+    },
+    /// It was started and does not answer.
+    #[error("the attestfs daemon did not start: {reason}")]
+    NotStarted {
+        /// The last line of its log, or what else is known.
+        reason: String,
+    },
+    /// Somebody listens there who does not greet.
+    #[error(
+        "what listens on {} says nothing: it is no attestfs daemon, or one that hangs; end it",
+        socket.display()
+    )]
+    Silent {
+        /// The control socket.
+        socket: std::path::PathBuf,
+    },
+    /// The daemon is of another version.
+    #[error(
+        "the attestfs daemon ({program}) speaks version {theirs} of the control protocol, this \
+         attestfs version {VERSION}: stop the old daemon, it is started again when needed"
+    )]
+    Version {
+        /// What runs there.
+        program: String,
+        /// Its version of the protocol.
+        theirs: u32,
+    },
+    /// The connection ended before the reply. Whether the request was carried out is not known.
+    #[error("the connection to the attestfs daemon was lost")]
+    Lost,
+    /// What came is no frame, or the request does not fit one.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// The daemon said no.
+    #[error("{0}{advice}", advice = Advice(.0))]
+    Refused(Failure),
+    /// A reply to something else.
+    #[error("the attestfs daemon answered something else than it was asked")]
+    Unexpected,
+}
+
+impl From<ClientError> for Failure {
+    /// What another process is told when this one could not get its answer.
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::Refused(failure) => failure,
+            other => Self::new(Code::Ending, other),
+        }
+    }
+}
+
+/// The next step of a failure, as the end of a sentence.
+struct Advice<'a>(&'a Failure);
+
+impl fmt::Display for Advice<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0.next_step {
+            Some(next_step) => write!(f, " ({next_step})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// Connects to the daemon of `state`, if there is one, for calls only.
+    ///
+    /// # Errors
+    /// [`ClientError::Absent`] when there is none; [`ClientError::Version`].
+    pub fn connect(state: &StateDir) -> Result<Self, ClientError> {
+        Self::connect_with(state, Arc::new(refuse_pushes))
+    }
+
+    /// Connects to the daemon of `state`, if there is one, and answers what it asks.
+    ///
+    /// # Errors
+    /// As [`Client::connect`].
+    pub fn connect_with(state: &StateDir, pushes: PushHandler) -> Result<Self, ClientError> {
+        let stream = match control::connect(state) {
+            Err(error) if is_absence(&error) => {
+                let state = state.root().to_path_buf();
+                return Err(ClientError::Absent { state });
+            }
+            result => result.map_err(FrameError::Io)?,
+        };
+        let reader = greet(&stream).map_err(|error| match error {
+            ClientError::Frame(FrameError::Io(error)) if is_timeout(&error) => {
+                let socket = state.socket();
+                ClientError::Silent { socket }
+            }
+            other => other,
+        })?;
+        let client = Self {
+            shared: Arc::new(Shared {
+                writer: Mutex::new(stream.try_clone().map_err(FrameError::Io)?),
+                calls: Mutex::default(),
+            }),
+        };
+        let listener = client.clone();
+        thread::spawn(move || listener.listen(&stream, reader, &pushes));
+        Ok(client)
+    }
+
+    /// Asks, and waits for the reply as long as the connection lives.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`], [`ClientError::Lost`], [`ClientError::Frame`].
+    pub fn call(&self, request: Request) -> Result<Reply, ClientError> {
+        self.call_with(request, None)
+    }
+
+    /// How the daemon is.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn status(&self) -> Result<StatusReport, ClientError> {
+        match self.call(Request::Status)? {
+            Reply::Status(report) => Ok(report),
+            _ => Err(ClientError::Unexpected),
+        }
+    }
+
+    /// Lends the daemon the private key that `key` is open on, until this connection ends, and
+    /// returns the hint by which orders name it.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] when it is no usable key.
+    pub fn present_key(&self, key: BorrowedFd<'_>) -> Result<KeyHint, ClientError> {
+        match self.call_with(Request::PresentKey, Some(key))? {
+            Reply::Key { hint } => Ok(hint),
+            _ => Err(ClientError::Unexpected),
+        }
+    }
+
+    /// Digests of exactly these contents, where the store knows them.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn digests(&self, identities: &[Identity]) -> Result<Vec<Option<Digests>>, ClientError> {
+        let mut digests = Vec::with_capacity(identities.len());
+        for piece in identities.chunks(Request::IDENTITIES_MAX) {
+            let identities = piece.to_vec();
+            match self.call(Request::Digests { identities })? {
+                Reply::Digests(found) if found.len() == piece.len() => digests.extend(found),
+                _ => return Err(ClientError::Unexpected),
+            }
+        }
+        Ok(digests)
+    }
+
+    /// Has attestations made.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn commit(&self, order: &CommitOrder) -> Result<CommitReport, ClientError> {
+        let order = Box::new(order.clone());
+        report(self.call(Request::Commit { order })?)
+    }
+
+    /// Has the live run at `path` make a checkpoint of it.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn checkpoint(&self, path: &str) -> Result<CommitReport, ClientError> {
+        let path = path.to_owned();
+        report(self.call(Request::Checkpoint { path })?)
+    }
+
+    /// Whether the connection is gone, so that every further call fails.
+    pub fn has_ended(&self) -> bool {
+        self.shared.calls.lock().ended
+    }
+
+    fn call_with(
+        &self,
+        request: Request,
+        descriptor: Option<BorrowedFd<'_>>,
+    ) -> Result<Reply, ClientError> {
+        let (sender, reply) = mpsc::channel();
+        let id = self.enroll(sender)?;
+        let call = FromClient::Call { id, request: Box::new(request) };
+        if let Err(error) = self.send(&call, descriptor) {
+            self.shared.calls.lock().waiting.remove(&id);
+            return Err(error);
+        }
+        let answer = reply.recv().map_err(|_ended| self.end())?;
+        Result::from(answer).map_err(ClientError::Refused)
+    }
+
+    fn enroll(&self, sender: Sender<Answer<Reply>>) -> Result<u64, ClientError> {
+        let mut calls = self.shared.calls.lock();
+        if calls.ended {
+            drop(calls);
+            return Err(self.end());
+        }
+        calls.last += 1;
+        let id = calls.last;
+        calls.waiting.insert(id, sender);
+        Ok(id)
+    }
+
+    /// Why there is no reply on a connection that has ended.
+    fn end(&self) -> ClientError {
+        match self.shared.calls.lock().refusal.clone() {
+            Some(failure) => ClientError::Refused(failure),
+            None => ClientError::Lost,
+        }
+    }
+
+    fn send(
+        &self,
+        message: &FromClient,
+        descriptor: Option<BorrowedFd<'_>>,
+    ) -> Result<(), ClientError> {
+        let frame = control::encode(message)?;
+        let stream = self.shared.writer.lock();
+        control::send(&stream, &frame, descriptor).map_err(|_gone| ClientError::Lost)
+    }
+
+    /// Reads until the connection ends; then every waiting call learns that it is lost.
+    fn listen(&self, stream: &UnixStream, mut reader: FrameReader, pushes: &PushHandler) {
+        if let Err(error) = self.receive_all(stream, &mut reader, pushes) {
+            tracing::debug!(%error, "the connection to the daemon ended");
+        }
+        let mut calls = self.shared.calls.lock();
+        calls.ended = true;
+        calls.waiting.clear();
+    }
+
+    fn receive_all(
+        &self,
+        stream: &UnixStream,
+        reader: &mut FrameReader,
+        pushes: &PushHandler,
+    ) -> Result<(), FrameError> {
+        loop {
+            while let Some(message) = reader.message()? {
+                self.receive(message, pushes);
+            }
+            if reader.receive(stream.as_fd())? == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    fn receive(&self, message: FromDaemon, pushes: &PushHandler) {
+        match message {
+            FromDaemon::Reply { id: 0, answer: Answer::Refused(failure) } => {
+                self.shared.calls.lock().refusal = Some(failure)
+            }
+            FromDaemon::Reply { id, answer } => {
+                let waiting = self.shared.calls.lock().waiting.remove(&id);
+                // A caller that no longer waits is none of our business.
+                if let Some(caller) = waiting {
+                    caller.send(answer).unwrap_or_default();
+                }
+            }
+            FromDaemon::Push { id, push } => {
+                let (client, pushes) = (self.clone(), Arc::clone(pushes));
+                thread::spawn(move || client.answer(id, pushes(push)));
+            }
+        }
+    }
+
+    fn answer(&self, id: u64, result: Result<CommitReport, Failure>) {
+        let answer = result.into();
+        if let Err(error) = self.send(&FromClient::Answer { id, answer }, None) {
+            tracing::warn!(%error, "the daemon could not be answered");
+        }
+    }
+}
+
+impl Shared {
+    fn close(&self) {
+        // Fails only when the other side is gone already, which is what we want.
+        self.writer.lock().shutdown(std::net::Shutdown::Both).unwrap_or_default();
+    }
+}
+
+impl Client {
+    /// Ends the connection. Calls that wait learn that it is lost.
+    pub fn close(&self) {
+        self.shared.close();
+    }
+}
+
+fn refuse_pushes(_: Push) -> Result<CommitReport, Failure> {
+    Err(Failure::new(Code::UnknownRun, "this process serves no run"))
+}
+
+fn report(reply: Reply) -> Result<CommitReport, ClientError> {
+    match reply {
+        Reply::Commit(report) => Ok(report),
+        _ => Err(ClientError::Unexpected),
+    }
+}
+
+/// Says hello and reads the daemon's. A daemon of another version may say so in its own way, but
+/// it does say hello.
+fn greet(stream: &UnixStream) -> Result<FrameReader, ClientError> {
+    let hello = control::encode(&Hello::ours())?;
+    control::send(stream, &hello, None).map_err(|_gone| ClientError::Lost)?;
+    stream.set_read_timeout(Some(HELLO_TIMEOUT)).map_err(FrameError::Io)?;
+    let mut reader = FrameReader::default();
+    let theirs = first_message(stream, &mut reader)?;
+    stream.set_read_timeout(None).map_err(FrameError::Io)?;
+    if theirs.version != VERSION {
+        return Err(ClientError::Version { program: theirs.program, theirs: theirs.version });
+    }
+    Ok(reader)
+}
+
+fn first_message(stream: &UnixStream, reader: &mut FrameReader) -> Result<Hello, ClientError> {
+    loop {
+        if let Some(hello) = reader.message()? {
+            return Ok(hello);
+        }
+        if reader.receive(stream.as_fd())? == 0 {
+            return Err(ClientError::Lost);
+        }
+    }
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}
+
+fn is_absence(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+}

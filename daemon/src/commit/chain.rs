@@ -1,0 +1,343 @@
+//! The steps of a commit after it is frozen, as types that consume each other.
+
+use std::{collections::BTreeSet, io};
+
+use attestfs_attestation::{
+    Bundle, CLAIMS_FILE, Claims, MODEL_SIGNATURE_FILE, Payload, ResourceDescriptor, pae,
+};
+use attestfs_digest::Sha256;
+use attestfs_fs::Identity;
+use rustix::io::Errno;
+
+use super::{
+    CommitError, Evidence, Room,
+    beneath::Directory,
+    record::{Artifact, Model, Record, Statement},
+};
+use crate::{
+    config::StopAt,
+    control::{ArtifactReport, CommitReport, ModelSignature},
+    lineage::{FrozenCommit, PublishedAttestation},
+    signer::Signer,
+};
+
+/// The most bytes of ancestors' bundles and manifests that travel with an artifact.
+const CLAIMS_BYTES_MAX: usize = 32 << 20;
+
+/// What will be said is on disk, to the byte.
+#[derive(Debug)]
+#[must_use = "a frozen commit waits to be published"]
+pub struct Frozen {
+    record: Record,
+}
+
+/// The platform was asked for evidence.
+#[derive(Debug)]
+#[must_use = "a commit is not published yet"]
+pub struct Quoted {
+    record: Record,
+    #[expect(dead_code, reason = "uninhabited until a platform has something to say")]
+    evidence: Option<Evidence>,
+}
+
+/// Each statement is in a signed envelope, in memory.
+#[derive(Debug)]
+#[must_use = "a commit is not published yet"]
+pub struct Signed {
+    record: Record,
+    envelopes: Vec<Envelopes>,
+}
+
+/// Others can find the attestations, and the store knows it.
+#[derive(Debug)]
+pub struct Published {
+    report: CommitReport,
+}
+
+/// The signed envelopes of one artifact.
+#[derive(Debug)]
+struct Envelopes {
+    statement: Option<Bundle>,
+    model: Option<Bundle>,
+}
+
+impl Frozen {
+    /// Keeps a record until it is published.
+    pub(super) fn keep(room: &Room, record: Record) -> Result<Self, CommitError> {
+        room.store.freeze(&record.commit, &record.to_bytes()?)?;
+        room.reached(StopAt::Frozen);
+        Ok(Self { record })
+    }
+
+    /// Takes up a commit where an earlier daemon left it.
+    ///
+    /// # Errors
+    /// [`CommitError::Record`].
+    pub fn resume(frozen: &FrozenCommit) -> Result<Self, CommitError> {
+        let record = Record::parse(frozen)?;
+        Ok(Self { record })
+    }
+
+    pub(super) fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// Tells the store that the run is over, when this commit says so. Told again, nothing happens.
+    ///
+    /// # Errors
+    /// [`CommitError::Lineage`].
+    pub fn end_run(&self, room: &Room) -> Result<(), CommitError> {
+        match self.record.end() {
+            Some(end) => Ok(room.store.end(&self.record.run, &end)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Asks the platform for evidence about these statements.
+    ///
+    /// # Errors
+    /// [`CommitError::Quote`].
+    pub fn quote(self, room: &Room) -> Result<Quoted, CommitError> {
+        let statements = self.record.statements();
+        let names: Vec<_> = statements.map(|(_, it)| it.payload.0.sha256()).collect();
+        let evidence = room.attester.quote(&names)?;
+        room.reached(StopAt::Quoted);
+        let record = self.record;
+        Ok(Quoted { record, evidence })
+    }
+}
+
+impl Quoted {
+    /// Signs each statement.
+    ///
+    /// # Errors
+    /// [`CommitError::KeyAbsent`], [`CommitError::KeyFile`], [`CommitError::Signing`].
+    pub fn sign(self, room: &Room) -> Result<Signed, CommitError> {
+        let key = room.key(self.record.signer)?;
+        let artifacts = self.record.artifacts.iter();
+        let envelopes = artifacts
+            .map(|artifact| Envelopes::sign(artifact, key.as_ref()))
+            .collect::<Result<_, _>>()?;
+        room.reached(StopAt::Signed);
+        let record = self.record;
+        Ok(Signed { record, envelopes })
+    }
+}
+
+impl Envelopes {
+    fn sign(artifact: &Artifact, key: &dyn Signer) -> Result<Self, CommitError> {
+        let signed = |payload: &Payload| key.sign(&pae(payload));
+        let statement = match &artifact.statement {
+            Some(Statement { payload, .. }) => {
+                let signature = signed(&payload.0)?;
+                Some(Bundle::attestation(payload.0.clone(), signature, key.hint()))
+            }
+            None => None,
+        };
+        let model = match &artifact.model {
+            Model::Asked(payload) => {
+                let signature = signed(&payload.0)?;
+                Some(Bundle::model_signature(payload.0.clone(), signature, key.hint()))
+            }
+            Model::Refused(_) | Model::NotAsked => None,
+        };
+        Ok(Self { statement, model })
+    }
+}
+
+impl Signed {
+    /// Puts the bundles where they are looked for, and then tells the store. Each effect can be
+    /// done again.
+    ///
+    /// # Errors
+    /// [`CommitError::Write`], [`CommitError::Lineage`].
+    pub fn publish(self, room: &Room) -> Result<Published, CommitError> {
+        for (artifact, envelopes) in self.artifacts() {
+            shelve(room, artifact, envelopes)?;
+        }
+        room.reached(StopAt::Bundles);
+        let reports = self
+            .artifacts()
+            .map(|(artifact, envelopes)| accompany(room, artifact, envelopes))
+            .collect::<Result<_, _>>()?;
+        room.reached(StopAt::Claims);
+        let report = CommitReport { commit: self.record.commit.clone(), artifacts: reports };
+        room.keep_report(&self.record.run, &report)?;
+        let attestations: Vec<_> = self.record.statements().map(|it| self.published(it)).collect();
+        room.store.publish(&self.record.commit, &attestations)?;
+        room.reached(StopAt::Published);
+        Ok(Published { report })
+    }
+
+    fn artifacts(&self) -> impl Iterator<Item = (&Artifact, &Envelopes)> {
+        self.record.artifacts.iter().zip(&self.envelopes)
+    }
+
+    fn published(&self, (artifact, statement): (&Artifact, &Statement)) -> PublishedAttestation {
+        PublishedAttestation {
+            statement: statement.payload.0.sha256(),
+            kind: self.record.kind,
+            run: self.record.run.clone(),
+            stage: self.record.stage.clone(),
+            artifact_root: artifact.root(),
+            subjects: statement.subjects.clone(),
+            signer: self.record.signer.to_string(),
+            time: self.record.finished,
+            predicate_type: statement.predicate_type.clone(),
+        }
+    }
+}
+
+impl Published {
+    /// What was made.
+    pub fn into_report(self) -> CommitReport {
+        self.report
+    }
+}
+
+/// Puts the bundle of an artifact's statement into the state directory, and its subjects into the
+/// index.
+fn shelve(room: &Room, artifact: &Artifact, envelopes: &Envelopes) -> Result<(), CommitError> {
+    let (Some(statement), Some(bundle)) = (&artifact.statement, &envelopes.statement) else {
+        return Ok(());
+    };
+    let name = bundle.sha256();
+    let subjects = statement.subjects.iter().map(|subject| subject.digests.sha256);
+    let subjects: BTreeSet<Sha256> = subjects.chain(statement.manifests.iter().copied()).collect();
+    room.shelf
+        .put_bundle(room.files.as_ref(), name, &bundle.to_json())
+        .and_then(|()| room.shelf.index(room.files.as_ref(), name, subjects.into_iter()))
+        .map_err(|source| CommitError::Write { path: room.shelf.bundle_path(name), source })
+}
+
+/// Writes `claims.jsonl` and `model.sig` beside the content, where that was asked for.
+fn accompany(
+    room: &Room,
+    artifact: &Artifact,
+    envelopes: &Envelopes,
+) -> Result<ArtifactReport, CommitError> {
+    let model_signature = match &artifact.model {
+        Model::NotAsked => ModelSignature::NotAsked,
+        Model::Refused(reason) => match write_beside(room, artifact, envelopes) {
+            Err(error) if !is_lasting(&error) => return Err(beside(artifact, error)),
+            _ => ModelSignature::Refused(reason.clone()),
+        },
+        Model::Asked(_) => match write_beside(room, artifact, envelopes) {
+            Ok(()) => ModelSignature::Written,
+            Err(error) if is_lasting(&error) => {
+                ModelSignature::Refused(format!("the directory cannot be written: {error}"))
+            }
+            Err(error) => return Err(beside(artifact, error)),
+        },
+    };
+    let statement = artifact.statement.as_ref();
+    Ok(ArtifactReport {
+        root: artifact.root(),
+        statement: statement.map(|it| it.payload.0.sha256()),
+        unattested: artifact.unattested.clone(),
+        predicate_type: statement.map(|it| it.predicate_type.clone()),
+        subjects: statement.map_or(0, |it| it.subjects.len()),
+        left_out: artifact.left_out.clone(),
+        model_signature,
+    })
+}
+
+fn write_beside(room: &Room, artifact: &Artifact, envelopes: &Envelopes) -> io::Result<()> {
+    let (Some(statement), Some(bundle)) = (&artifact.statement, &envelopes.statement) else {
+        return Ok(());
+    };
+    let directory = Directory::open(&artifact.tree, &artifact.path)?;
+    if Some(Identity::of(directory.file())?.file) != artifact.directory {
+        let reason = "another directory has taken its place";
+        return Err(io::Error::new(io::ErrorKind::NotFound, reason));
+    }
+    let claims = claims(room, statement, bundle)?.to_jsonl();
+    room.files.replace(directory.file(), CLAIMS_FILE, &claims)?;
+    match &envelopes.model {
+        Some(model) => {
+            let model = model.to_json();
+            room.files.replace(directory.file(), MODEL_SIGNATURE_FILE, &model)
+        }
+        None => Ok(()),
+    }
+}
+
+/// Whether trying again would end the same way: then the commit is published without files beside
+/// the content, instead of waiting for ever.
+fn is_lasting(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    error.kind() == io::ErrorKind::NotFound
+        || matches!(
+            errno,
+            Some(
+                Errno::NOTDIR
+                    | Errno::ACCESS
+                    | Errno::PERM
+                    | Errno::ROFS
+                    | Errno::LOOP
+                    | Errno::XDEV
+                    | Errno::ISDIR
+            )
+        )
+}
+
+fn beside(artifact: &Artifact, source: io::Error) -> CommitError {
+    CommitError::Write { path: super::beneath::system_path(&artifact.root()), source }
+}
+
+/// The artifact's own bundle, those of its ancestors as far as they are on the shelf, and the
+/// manifests that these speak of.
+fn claims(room: &Room, statement: &Statement, own: &Bundle) -> io::Result<Claims> {
+    let mut claims = Claims::default();
+    let mut bytes = 0;
+    take_along(room, own.clone(), &statement.manifests, &mut claims, &mut bytes)?;
+    for ancestor in &statement.ancestors {
+        let Some(bundle) = room.shelf.bundle(*ancestor)? else {
+            continue;
+        };
+        let Ok(bundle) = Bundle::parse(&bundle) else {
+            tracing::warn!(statement = %ancestor, "a bundle on the shelf is damaged");
+            continue;
+        };
+        let manifests = manifests_of(&bundle);
+        take_along(room, bundle, &manifests, &mut claims, &mut bytes)?;
+        if bytes > CLAIMS_BYTES_MAX {
+            break;
+        }
+    }
+    Ok(claims)
+}
+
+fn take_along(
+    room: &Room,
+    bundle: Bundle,
+    manifests: &[Sha256],
+    claims: &mut Claims,
+    bytes: &mut usize,
+) -> io::Result<()> {
+    *bytes += bundle.payload().bytes().len();
+    claims.bundles.push(bundle);
+    for manifest in manifests {
+        if let Some(manifest) = room.shelf.manifest(*manifest)? {
+            *bytes += manifest.len();
+            claims.manifests.push(manifest);
+        }
+    }
+    Ok(())
+}
+
+/// The manifests that a statement refers to: descriptors that are marked as such.
+fn manifests_of(bundle: &Bundle) -> Vec<Sha256> {
+    let Ok(statement) = bundle.payload().statement::<serde_json::Value>() else {
+        return Vec::new();
+    };
+    let dependencies = statement
+        .predicate
+        .pointer("/buildDefinition/resolvedDependencies")
+        .and_then(|list| serde_json::from_value::<Vec<ResourceDescriptor>>(list.clone()).ok());
+    let described = statement.subject.iter().chain(dependencies.iter().flatten());
+    described
+        .filter(|it| it.annotation("manifest").is_some())
+        .filter_map(|it| it.digest.sha256())
+        .collect()
+}

@@ -1,0 +1,338 @@
+//! A run on a real directory, as its mount would tell it.
+
+use std::{
+    cell::Cell,
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use attestfs_attestation::{
+    Bundle, CommitKind, Content, Entry, EntryKind, KeyHint, LeftOut, SigningError, SigningKey,
+    VerifyingKey,
+};
+use attestfs_digest::{Digests, Sha256, digests};
+use attestfs_fs::{Fact, Identity, Process, Recorder, RunVersion, TreePath};
+use jiff::Timestamp;
+use parking_lot::Mutex;
+
+use crate::{
+    commit::{CommitError, Committer, NoAttester, Room, beneath::system_path},
+    config::{Environment, StateDir},
+    control::{ArtifactOrder, CommitOrder, CommitReport},
+    journal::Journal,
+    lineage::{
+        CommitId, LineageStore, RunId,
+        testing::{MemoryStore, description},
+    },
+    publication::{DurableFiles, Files, Shelf},
+    signer::{KeyFileError, Keyring, Signer},
+};
+
+pub(super) struct Bench {
+    pub(super) base: Arc<tempfile::TempDir>,
+    pub(super) state: StateDir,
+    pub(super) run: RunId,
+    pub(super) store: Arc<MemoryStore>,
+    pub(super) keys: Arc<TestKeys>,
+    journal: Journal,
+    versions: Cell<u64>,
+}
+
+impl Bench {
+    pub(super) fn new() -> Self {
+        let base = Arc::new(tempfile::tempdir().unwrap());
+        fs::create_dir(base.path().join("tree")).unwrap();
+        let state = base.path().join("state");
+        let state = StateDir::resolve(Some(&state), &Environment::default()).unwrap();
+        state.prepare().unwrap();
+        Self::begin(base, state, "run", Arc::default(), Arc::default())
+    }
+
+    /// Another run over the same tree, in the same store.
+    pub(super) fn next_run(&self, id: &str) -> Self {
+        let (base, state) = (Arc::clone(&self.base), self.state.clone());
+        Self::begin(base, state, id, Arc::clone(&self.store), Arc::clone(&self.keys))
+    }
+
+    fn begin(
+        base: Arc<tempfile::TempDir>,
+        state: StateDir,
+        id: &str,
+        store: Arc<MemoryStore>,
+        keys: Arc<TestKeys>,
+    ) -> Self {
+        let mut description = description(id);
+        description.trees = vec![base.path().join("tree").to_str().unwrap().to_owned()];
+        store.begin(&description).unwrap();
+        Self {
+            journal: Journal::create(&state.run(id)).unwrap(),
+            run: RunId(id.to_owned()),
+            versions: Cell::new(0),
+            base,
+            state,
+            store,
+            keys,
+        }
+    }
+
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.base.path().join("tree").join(name)
+    }
+
+    pub(super) fn read(&self, name: &str) -> Vec<u8> {
+        fs::read(self.path(name)).unwrap()
+    }
+
+    pub(super) fn names(&self, directory: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.path(directory)).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    pub(super) fn journal_path(&self) -> PathBuf {
+        self.state.run(&self.run.0).join("journal.jsonl")
+    }
+
+    /// The run writes a file.
+    pub(super) fn writes(&self, name: &str, content: &str) -> Digests {
+        self.writes_escaped(name, content)
+    }
+
+    /// The run writes a file whose name is given as in a [`TreePath`].
+    pub(super) fn writes_escaped(&self, name: &str, content: &str) -> Digests {
+        let path = self.base.path().join("tree").join(system_path(name));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, content).unwrap();
+        let (identity, digests) = stat(&path);
+        let version = self.next_version();
+        self.journal.record(Fact::Written {
+            version,
+            file: identity.file,
+            path: tree_path(name),
+            by: Process::default(),
+        });
+        self.journal.record(Fact::Sealed {
+            version,
+            identity,
+            digests,
+            path: Some(tree_path(name)),
+        });
+        digests
+    }
+
+    /// The run reads a file that was there before.
+    pub(super) fn reads(&self, name: &str) {
+        let (identity, digests) = stat(&self.path(name));
+        let version = self.next_version();
+        self.journal.record(Fact::Opened {
+            version,
+            identity,
+            path: tree_path(name),
+            by: Process::default(),
+        });
+        self.journal.record(Fact::Hashed { version, identity, digests });
+    }
+
+    fn next_version(&self) -> RunVersion {
+        self.versions.set(self.versions.get() + 1);
+        RunVersion(self.versions.get())
+    }
+
+    pub(super) fn order(
+        &self,
+        id: &str,
+        kind: CommitKind,
+        artifacts: Vec<ArtifactOrder>,
+    ) -> CommitOrder {
+        CommitOrder {
+            id: CommitId(format!("{}-{id}", self.run)),
+            run: self.run.clone(),
+            kind,
+            finished: noon(),
+            journal_length: self.journal.sync().unwrap(),
+            artifacts,
+            adopt: false,
+            signer: None,
+        }
+    }
+
+    pub(super) fn commit(
+        &self,
+        kind: CommitKind,
+        artifacts: Vec<ArtifactOrder>,
+    ) -> Result<CommitReport, CommitError> {
+        self.committer().commit(&self.order("end", kind, artifacts))
+    }
+
+    /// A daemon that has just started.
+    pub(super) fn committer(&self) -> Committer {
+        self.committer_with(Arc::clone(&self.store) as _, Arc::new(DurableFiles))
+    }
+
+    pub(super) fn committer_with(
+        &self,
+        store: Arc<dyn LineageStore>,
+        files: Arc<dyn Files>,
+    ) -> Committer {
+        Committer::new(Room {
+            store,
+            files,
+            shelf: self.shelf(),
+            attester: Arc::new(NoAttester),
+            keys: Arc::clone(&self.keys) as _,
+            state: self.state.clone(),
+            stop_at: None,
+        })
+    }
+
+    pub(super) fn shelf(&self) -> Shelf {
+        Shelf::of(&self.state)
+    }
+
+    pub(super) fn bundle(&self, statement: Sha256) -> Bundle {
+        let bytes = self.shelf().bundle(statement).unwrap().unwrap();
+        Bundle::parse(&bytes).unwrap()
+    }
+
+    pub(super) fn public_key(&self) -> VerifyingKey {
+        self.keys.default.verifying_key()
+    }
+
+    /// The directory as somebody sees it who verifies its model signature.
+    pub(super) fn entries(&self, directory: &str) -> Vec<Entry> {
+        let root = self.path(directory);
+        let mut waiting = vec![root.clone()];
+        let mut entries = Vec::new();
+        while let Some(directory) = waiting.pop() {
+            for entry in fs::read_dir(directory).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    waiting.push(path);
+                    continue;
+                }
+                let (identity, digests) = stat(&path);
+                entries.push(Entry {
+                    name: path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned(),
+                    kind: EntryKind::File(Content { digests, size: identity.size }),
+                });
+            }
+        }
+        entries
+    }
+}
+
+/// A directory that becomes a statement.
+pub(super) fn artifact(path: &str) -> ArtifactOrder {
+    ArtifactOrder {
+        tree: 0,
+        path: path.to_owned(),
+        only: None,
+        left_out: Vec::new(),
+        model_signature: false,
+    }
+}
+
+/// A directory that becomes a statement and gets a model signature.
+pub(super) fn model(path: &str) -> ArtifactOrder {
+    ArtifactOrder { model_signature: true, ..artifact(path) }
+}
+
+pub(super) fn left_out(name: &str, reason: &str) -> LeftOut {
+    LeftOut { name: name.to_owned(), reason: reason.to_owned() }
+}
+
+pub(super) fn noon() -> Timestamp {
+    "2026-01-02T12:00:00Z".parse().unwrap()
+}
+
+fn stat(path: &Path) -> (Identity, Digests) {
+    let file = fs::File::open(path).unwrap();
+    let identity = Identity::of(&file).unwrap();
+    let digests = digests(&file, identity.size).unwrap();
+    (identity, digests)
+}
+
+fn tree_path(name: &str) -> TreePath {
+    TreePath { tree: 0, path: name.to_owned() }
+}
+
+/// A default key, another one that comes and goes, and either may fail once.
+#[derive(Debug)]
+pub(super) struct TestKeys {
+    pub(super) default: Arc<SigningKey>,
+    other: Arc<SigningKey>,
+    presented: Mutex<bool>,
+    fails: Arc<Mutex<bool>>,
+}
+
+impl Default for TestKeys {
+    fn default() -> Self {
+        Self {
+            default: Arc::new(SigningKey::generate().unwrap()),
+            other: Arc::new(SigningKey::generate().unwrap()),
+            presented: Mutex::default(),
+            fails: Arc::default(),
+        }
+    }
+}
+
+impl TestKeys {
+    /// The other key is here from now on.
+    pub(super) fn present(&self) -> KeyHint {
+        *self.presented.lock() = true;
+        self.other.hint()
+    }
+
+    /// The other key is gone.
+    pub(super) fn withdraw(&self) {
+        *self.presented.lock() = false;
+    }
+
+    /// The next signature is not made.
+    pub(super) fn fail_next(&self) {
+        *self.fails.lock() = true;
+    }
+
+    /// A key that nobody has.
+    #[expect(clippy::unused_self, reason = "reads as a question to the keys")]
+    pub(super) fn stranger(&self) -> KeyHint {
+        SigningKey::generate().unwrap().hint()
+    }
+
+    fn may_fail(&self, key: &Arc<SigningKey>) -> Arc<dyn Signer> {
+        Arc::new(MayFail { key: Arc::clone(key), fails: Arc::clone(&self.fails) })
+    }
+}
+
+impl Keyring for TestKeys {
+    fn default_key(&self) -> Result<Arc<dyn Signer>, KeyFileError> {
+        Ok(self.may_fail(&self.default))
+    }
+
+    fn presented(&self, hint: KeyHint) -> Option<Arc<dyn Signer>> {
+        let here = *self.presented.lock() && hint == self.other.hint();
+        here.then(|| self.may_fail(&self.other))
+    }
+}
+
+#[derive(Debug)]
+struct MayFail {
+    key: Arc<SigningKey>,
+    fails: Arc<Mutex<bool>>,
+}
+
+impl Signer for MayFail {
+    fn hint(&self) -> KeyHint {
+        self.key.hint()
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SigningError> {
+        if std::mem::take(&mut *self.fails.lock()) {
+            return Err(SigningError);
+        }
+        self.key.sign(message)
+    }
+}

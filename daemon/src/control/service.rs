@@ -1,0 +1,362 @@
+//! What the daemon answers. Everything here may wait for a disk; the socket does not.
+
+use std::{os::fd::OwnedFd, sync::Arc};
+
+use attestfs_attestation::{CommitKind, KeyHint, RunDescription};
+use attestfs_digest::Sha256;
+use jiff::Timestamp;
+
+use super::{
+    AttestationFilter, Code, CommitOrder, Failure, Hello, LineageQuestion, LineageRoot, Reply,
+    Request, RunSummary, StageDetails, StatusReport,
+    keys::Keys,
+    visitor::{LiveRuns, Visitor},
+};
+use crate::{
+    clock::Clock,
+    commit::{CommitError, Committer, Room},
+    config::{StateDir, is_plain_name},
+    daemon::Seams,
+    journal,
+    lineage::{
+        Attestation, AttestationQuery, Bounds, LineageError, LineageStore, Run, RunId, VersionId,
+        latest, trace,
+    },
+    publication::Shelf,
+};
+
+/// The most lines of a list in one reply.
+const LIST_MAX: usize = 10_000;
+
+/// The most files of one content at which a lineage begins.
+const STARTS_MAX: usize = 64;
+
+/// Answers requests, and cares for runs that nobody speaks for any more.
+#[derive(Debug)]
+pub(crate) struct Service {
+    committer: Committer,
+    keys: Arc<Keys>,
+    clock: Arc<dyn Clock>,
+    runs: LiveRuns,
+    started: Timestamp,
+}
+
+impl Service {
+    pub(crate) fn new(state: StateDir, seams: Seams) -> Self {
+        let keys = Arc::new(Keys::new(state.clone()));
+        let room = Room {
+            store: seams.store,
+            files: seams.files,
+            shelf: Shelf::of(&state),
+            attester: seams.attester,
+            keys: Arc::clone(&keys) as _,
+            state,
+            stop_at: seams.stop_at,
+        };
+        Self {
+            committer: Committer::new(room),
+            keys,
+            started: seams.clock.now(),
+            clock: seams.clock,
+            runs: LiveRuns::default(),
+        }
+    }
+
+    pub(super) fn runs(&self) -> &LiveRuns {
+        &self.runs
+    }
+
+    /// Answers every request but [`Request::Checkpoint`], which another process answers.
+    pub(super) fn answer(
+        &self,
+        visitor: &Arc<Visitor>,
+        request: Request,
+        descriptor: Option<OwnedFd>,
+    ) -> Result<Reply, Failure> {
+        match request {
+            Request::Status => self.status().map(Reply::Status),
+            Request::PresentKey => self.present_key(visitor, descriptor),
+            Request::RunBegin { description, signer } => self.begin(visitor, &description, signer),
+            Request::Digests { identities } if identities.len() > Request::IDENTITIES_MAX => {
+                Err(too_many(Request::IDENTITIES_MAX, "identities"))
+            }
+            Request::Digests { identities } => {
+                Ok(Reply::Digests(self.store().digests_of(&identities)?))
+            }
+            Request::RunEnd { run, journal_length, end } => {
+                self.committer.end(&run, journal_length, &end)?;
+                self.runs.remove(&run);
+                Ok(Reply::Done)
+            }
+            Request::Commit { order } => self.commit(visitor, &order),
+            Request::Checkpoint { path } => Err(no_live_run(&path)),
+            Request::Lineage { question } => self.lineage(&question),
+            Request::Attestations { filter, limit } => self.attestations(&filter, limit),
+            Request::Attestation { statement } => self.attestation(statement),
+            Request::Stages { limit } => self.stages(limit),
+            Request::Stage { run } => self.stage(&run),
+        }
+    }
+
+    /// Goes on with frozen commits, and ends the runs whose processes are gone.
+    pub(crate) fn tidy(&self) {
+        if let Err(error) = self.committer.resume() {
+            tracing::error!(%error, "frozen commits cannot be resumed");
+        }
+        match self.store().unfinished() {
+            Ok(runs) => runs.iter().for_each(|run| {
+                self.bury_if_lost(&run.id(), None);
+            }),
+            Err(error) => tracing::error!(%error, "unfinished runs cannot be looked for"),
+        }
+    }
+
+    /// Goes on with commits that waited for a key.
+    pub(super) fn resume(&self) {
+        if let Err(error) = self.committer.resume() {
+            tracing::error!(%error, "frozen commits cannot be resumed");
+        }
+    }
+
+    /// Ends a run that nobody speaks for and whose process is gone. Says whether it is settled: a
+    /// run whose process still lives may come back.
+    pub(super) fn bury_if_lost(&self, run: &RunId, signer: Option<KeyHint>) -> bool {
+        let directory = self.state().run(&run.0);
+        if self.runs.contains(run) {
+            return true;
+        }
+        if journal::is_live(&directory).unwrap_or(false) {
+            return false;
+        }
+        tracing::warn!(%run, "the process of a run is gone: its outcome is unknown");
+        if let Err(error) = self.committer.bury(run, self.clock.now(), signer) {
+            tracing::error!(%run, %error, "a lost run could not be ended");
+        }
+        true
+    }
+
+    fn store(&self) -> &dyn LineageStore {
+        self.committer.room().store.as_ref()
+    }
+
+    fn state(&self) -> &StateDir {
+        &self.committer.room().state
+    }
+
+    fn status(&self) -> Result<StatusReport, Failure> {
+        Ok(StatusReport {
+            program: Hello::ours().program,
+            pid: std::process::id(),
+            started: self.started,
+            state: self.state().root().to_path_buf(),
+            live_runs: self.runs.names(),
+            pending: self.committer.pending()?,
+        })
+    }
+
+    fn present_key(
+        &self,
+        visitor: &Visitor,
+        descriptor: Option<OwnedFd>,
+    ) -> Result<Reply, Failure> {
+        let missing = || Failure::new(Code::Key, "no descriptor of a key came with the frame");
+        let lease = self
+            .keys
+            .present(descriptor.ok_or_else(missing)?)
+            .map_err(|error| Failure::new(Code::Key, error))?;
+        let hint = lease.hint();
+        visitor.keep(lease)?;
+        Ok(Reply::Key { hint })
+    }
+
+    fn begin(
+        &self,
+        visitor: &Arc<Visitor>,
+        description: &RunDescription,
+        signer: Option<KeyHint>,
+    ) -> Result<Reply, Failure> {
+        let run = RunId(description.id.clone());
+        if !is_plain_name(&run.0) {
+            let message = format!("'{run}' cannot be the id of a run: it is no plain name");
+            return Err(Failure::new(Code::Malformed, message));
+        }
+        lent(visitor, signer)?;
+        let live = journal::is_live(&self.state().run(&run.0));
+        if !live.unwrap_or(false) {
+            let message = format!("run '{run}' has no journal that is being written");
+            return Err(Failure::new(Code::Journal, message));
+        }
+        self.store().begin(description)?;
+        let known = self.store().run(&run)?;
+        if known.is_some_and(|known| known.end.is_none()) {
+            self.runs.insert(description, visitor, signer);
+        }
+        Ok(Reply::Done)
+    }
+
+    fn commit(&self, visitor: &Visitor, order: &CommitOrder) -> Result<Reply, Failure> {
+        if !is_plain_name(&order.id.0) || !is_plain_name(&order.run.0) {
+            let message = "the ids of a commit and of its run are plain names";
+            return Err(Failure::new(Code::Malformed, message));
+        }
+        lent(visitor, order.signer)?;
+        let report = self.committer.commit(order)?;
+        if matches!(order.kind, CommitKind::StageEnd(_)) {
+            self.runs.remove(&order.run);
+        }
+        Ok(Reply::Commit(report))
+    }
+
+    fn lineage(&self, question: &LineageQuestion) -> Result<Reply, Failure> {
+        let start = self.start(&question.root)?;
+        let bounds = Bounds::default();
+        let bounds = Bounds {
+            runs_deep: question.depth.unwrap_or(bounds.runs_deep).min(bounds.runs_deep),
+            ..bounds
+        };
+        let graph = trace(self.store(), question.direction, &start, bounds)?;
+        Ok(Reply::Lineage(graph))
+    }
+
+    fn start(&self, root: &LineageRoot) -> Result<Vec<VersionId>, Failure> {
+        let store = self.store();
+        let (found, what) = match root {
+            LineageRoot::File { identity, path, sha256 } => {
+                let mut found: Vec<_> = store.version_of(identity)?.into_iter().collect();
+                if let (true, Some(sha256)) = (found.is_empty(), sha256) {
+                    found = store.version_of_content(&identity.file, sha256)?.into_iter().collect();
+                }
+                if let (true, Some(sha256)) = (found.is_empty(), sha256) {
+                    found = store.versions_of_digest(sha256, STARTS_MAX)?;
+                }
+                (found, path.clone())
+            }
+            LineageRoot::Digest(sha256) => {
+                (store.versions_of_digest(sha256, STARTS_MAX)?, format!("sha256:{sha256}"))
+            }
+            LineageRoot::Latest(path) => (latest(store, path)?, path.clone()),
+        };
+        if found.is_empty() {
+            let message = format!("no run of this store has read or written {what} as it is now");
+            return Err(Failure::new(Code::NotFound, message));
+        }
+        Ok(found)
+    }
+
+    fn attestations(&self, filter: &AttestationFilter, limit: usize) -> Result<Reply, Failure> {
+        let query = match filter {
+            AttestationFilter::All => AttestationQuery::All,
+            AttestationFilter::Run(run) => AttestationQuery::Run(run),
+            AttestationFilter::Under(path) => AttestationQuery::Under(path),
+            AttestationFilter::Digest(sha256) => AttestationQuery::Content(*sha256),
+        };
+        let attestations = self.store().attestations(query, limit.min(LIST_MAX))?;
+        Ok(Reply::Attestations(attestations))
+    }
+
+    fn attestation(&self, statement: Sha256) -> Result<Reply, Failure> {
+        let unknown = || {
+            let message = format!("no attestation sha256:{statement} is known to this store");
+            Failure::new(Code::NotFound, message).with_next_step("attestfs attestation list")
+        };
+        let record = self.store().attestation(&statement)?.ok_or_else(unknown)?;
+        Ok(Reply::Attestation {
+            bundle: self.committer.room().shelf.bundle_path(statement),
+            record: Box::new(record),
+        })
+    }
+
+    fn stages(&self, limit: usize) -> Result<Reply, Failure> {
+        let runs = self.store().runs(limit.min(LIST_MAX))?;
+        Ok(Reply::Stages(runs.into_iter().map(|run| self.summary(run)).collect()))
+    }
+
+    fn stage(&self, id: &RunId) -> Result<Reply, Failure> {
+        let unknown = || LineageError::UnknownRun(id.clone());
+        let run = self.store().run(id)?.ok_or_else(unknown)?;
+        let mut materials = self.store().materials(id)?;
+        materials.truncate(StageDetails::RECORDS_MAX);
+        let mut outputs = self.store().outputs(id)?;
+        outputs.kept.truncate(StageDetails::RECORDS_MAX);
+        outputs.gone.truncate(StageDetails::RECORDS_MAX);
+        Ok(Reply::Stage(Box::new(StageDetails {
+            summary: self.summary(run),
+            materials,
+            outputs,
+            attestations: self.of_run(id)?,
+        })))
+    }
+
+    fn of_run(&self, run: &RunId) -> Result<Vec<Attestation>, LineageError> {
+        let query = AttestationQuery::Run(run);
+        self.store().attestations(query, StageDetails::RECORDS_MAX)
+    }
+
+    fn summary(&self, run: Run) -> RunSummary {
+        RunSummary { live: self.runs.contains(&run.id()), run }
+    }
+}
+
+/// A connection may name the keys that it has presented itself, and no others.
+fn lent(visitor: &Visitor, signer: Option<KeyHint>) -> Result<(), Failure> {
+    match signer {
+        Some(hint) if !visitor.lends(hint) => {
+            let message = format!("the key {hint} was not presented on this connection");
+            Err(Failure::new(Code::Key, message))
+        }
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn no_live_run(path: &str) -> Failure {
+    Failure::new(Code::UnknownRun, format!("no live run observes {path}"))
+        .with_next_step("attestfs stage list shows the runs; give a path below one of their --dir")
+}
+
+fn too_many(bound: usize, what: &str) -> Failure {
+    Failure::new(Code::TooLarge, format!("at most {bound} {what} in one request"))
+}
+
+impl From<CommitError> for Failure {
+    fn from(error: CommitError) -> Self {
+        let code = match &error {
+            CommitError::Order { .. } => Code::Malformed,
+            CommitError::Journal(_) => Code::Journal,
+            CommitError::Lineage(lineage) => code_of(lineage),
+            CommitError::Draft(_) => Code::Artifact,
+            CommitError::KeyFile(_) | CommitError::KeyAbsent { .. } | CommitError::Signing(_) => {
+                Code::Key
+            }
+            CommitError::Record(_) | CommitError::Quote(_) | CommitError::Write { .. } => {
+                Code::State
+            }
+        };
+        let failure = Self::new(code, &error);
+        match error {
+            CommitError::Write { .. } | CommitError::Quote(_) => failure.with_next_step(
+                "what was to be signed is kept: it is published when the daemon starts again",
+            ),
+            CommitError::KeyAbsent { .. } => {
+                failure.with_next_step("run a command with --key and this key: the commit goes on")
+            }
+            _ => failure,
+        }
+    }
+}
+
+impl From<LineageError> for Failure {
+    fn from(error: LineageError) -> Self {
+        Self::new(code_of(&error), error)
+    }
+}
+
+fn code_of(error: &LineageError) -> Code {
+    match error {
+        LineageError::UnknownRun(_) => Code::UnknownRun,
+        LineageError::RunEnded(_) => Code::RunEnded,
+        LineageError::BadName { .. } => Code::Malformed,
+        LineageError::TooLarge { .. } => Code::TooLarge,
+        LineageError::JournalGap { .. } | LineageError::BadFact { .. } => Code::Journal,
+        _ => Code::Store,
+    }
+}

@@ -1,0 +1,38 @@
+//! The control plane of attestfs.
+
+use std::process::ExitCode;
+
+pub mod artifact;
+mod cli;
+#[cfg(feature = "mount")]
+pub mod client;
+#[cfg(feature = "mount")]
+pub mod clock;
+#[cfg(feature = "mount")]
+pub mod commit;
+pub mod config;
+#[cfg(feature = "mount")]
+pub mod control;
+#[cfg(feature = "mount")]
+pub mod daemon;
+#[cfg(feature = "mount")]
+pub mod journal;
+#[cfg(feature = "mount")]
+pub mod lineage;
+pub mod publication;
+pub mod redact;
+#[cfg(feature = "mount")]
+mod run;
+pub mod signer;
+mod text;
+#[cfg(feature = "mount")]
+pub mod wiring;
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    #[cfg(feature = "mount")]
+    if std::env::args_os().nth(1).is_some_and(|word| word == run::HIDDEN_COMMAND) {
+        return run::inside();
+    }
+    cli::main(std::env::args_os(), &config::Environment::read())
+}

@@ -1,0 +1,213 @@
+//! What goes wrong for users: one clear line on standard error, and the exit code of the contract.
+
+use std::{
+    fs::{self, File},
+    os::unix::{fs::PermissionsExt, net::UnixListener, process::CommandExt},
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use crate::{
+    evidence::{INCOMPLETE_RUN, check_digests, only_attestation},
+    lab::{ATTESTFS, Ended, Finish, Lab, eventually},
+    needs,
+};
+
+/// Runs, and expects one line on standard error that contains all of `words`, and this code.
+fn check(command: &mut Command, code: i32, words: &[&str]) -> Ended {
+    let ended = command.finish();
+    assert_eq!(ended.code, Some(code), "{command:?}: {ended:?}");
+    let said: Vec<_> = ended.stderr.lines().filter(|line| line.starts_with("attestfs: ")).collect();
+    let [line] = said.as_slice() else { panic!("not one line: {ended:?}") };
+    for word in words {
+        assert!(line.contains(word), "{word:?} is missing in {line:?}");
+    }
+    ended
+}
+
+/// A run of `true` that observes `tree`.
+fn idle_run(lab: &Lab, tree: &Path) -> Command {
+    let mut run = lab.run("idle");
+    run.arg("--dir").arg(tree).args(["--", "true"]);
+    run
+}
+
+#[test]
+fn a_machine_without_fuse_is_named() {
+    let Some(lab) = Lab::new() else { return };
+    if !needs::programs(&["unshare"]) {
+        return;
+    }
+    let tree = lab.directory("tree");
+    let mut unshared = lab.configured("unshare");
+    let script = "mount -t tmpfs none /dev && mknod -m 666 /dev/null c 1 3 && exec \"$@\"";
+    unshared.args(["--mount", "sh", "-ec", script, "sh", ATTESTFS, "run", "--stage", "idle"]);
+    unshared.arg("--dir").arg(&tree).args(["--", "true"]);
+    check(&mut unshared, 125, &["/dev/fuse"]);
+}
+
+#[test]
+fn a_key_that_others_can_read_is_refused_with_the_cure() {
+    let Some(lab) = Lab::new() else { return };
+    let tree = lab.directory("tree");
+    fs::set_permissions(lab.key(), fs::Permissions::from_mode(0o644)).unwrap();
+    check(&mut idle_run(&lab, &tree), 125, &["attestfs.key", "chmod 600"]);
+}
+
+#[test]
+fn a_key_that_is_none_or_missing_is_named() {
+    let Some(lab) = Lab::new() else { return };
+    let tree = lab.directory("tree");
+    fs::write(lab.key(), "no key").unwrap();
+    check(&mut idle_run(&lab, &tree), 125, &["attestfs.key"]);
+    fs::remove_file(lab.key()).unwrap();
+    check(&mut idle_run(&lab, &tree), 125, &["attestfs.key", "No such file"]);
+}
+
+#[test]
+fn a_key_or_a_state_below_an_observed_directory_is_refused() {
+    let Some(lab) = Lab::new() else { return };
+    check(&mut idle_run(&lab, &lab.path("keys")), 125, &["key", "--dir"]);
+    check(&mut idle_run(&lab, &lab.path("state")), 125, &["state", "--dir"]);
+    check(&mut idle_run(&lab, &lab.path("")), 125, &["--dir"]);
+}
+
+#[test]
+fn a_directory_that_is_missing_or_given_twice_is_named() {
+    let Some(lab) = Lab::new() else { return };
+    let tree = lab.directory("tree/below");
+    check(&mut idle_run(&lab, &lab.path("absent")), 125, &["--dir", "absent"]);
+    let mut twice = lab.run("idle");
+    twice.args(["--dir", "tree", "--dir"]).arg(tree).args(["--", "true"]);
+    check(&mut twice, 2, &["overlap"]);
+}
+
+#[test]
+fn a_second_writable_mount_is_refused_and_the_first_is_named() {
+    let Some(lab) = Lab::new() else { return };
+    let tree = lab.directory("tree");
+    let script = "touch ../begun; while ! test -e ../enough; do sleep 0.02; done";
+    let mut first = lab.shell("tree", script).spawn().unwrap();
+    eventually("the first run has begun", || lab.path("begun").exists());
+    let holder = first.id().to_string();
+    check(&mut idle_run(&lab, &tree), 3, &["tree", &holder]);
+    let below = lab.directory("tree/below");
+    check(&mut idle_run(&lab, &below), 3, &["tree", &holder]);
+    fs::write(lab.path("enough"), "").unwrap();
+    assert!(first.wait().unwrap().success());
+    idle_run(&lab, &tree).succeed();
+}
+
+#[test]
+fn a_daemon_that_does_not_answer_is_named_before_the_command_runs() {
+    let Some(lab) = Lab::new() else { return };
+    let _mute = UnixListener::bind(lab.state().join("control.sock")).unwrap();
+    lab.directory("tree");
+    let mut run = lab.shell("tree", "touch ../begun");
+    check(&mut run, 125, &["daemon"]);
+    assert!(!lab.path("begun").exists());
+}
+
+#[test]
+fn a_daemon_that_cannot_start_is_named_with_the_end_of_its_log() {
+    let Some(lab) = Lab::new() else { return };
+    let tree = lab.directory("tree");
+    fs::write(lab.state().join("lineage"), "in the way").unwrap();
+    check(&mut idle_run(&lab, &tree), 125, &["daemon", "lineage"]);
+}
+
+#[test]
+fn a_wrong_key_is_refused_and_no_key_is_a_usage_error() {
+    let Some(lab) = Lab::new() else { return };
+    lab.directory("tree");
+    lab.shell("tree", "echo 1 > file").succeed();
+    lab.verify("tree/file").succeed();
+    let other = Lab::without_mounts();
+    let mut verify = lab.attestfs(["verify", "tree/file", "--key"]);
+    assert_eq!(verify.arg(other.public_key()).finish().code, Some(1));
+    check(&mut lab.attestfs(["verify", "tree/file"]), 2, &["public key"]);
+}
+
+#[test]
+fn a_command_that_is_not_there_or_not_executable_has_the_codes_of_the_shell() {
+    let Some(lab) = Lab::new() else { return };
+    let tree = lab.directory("tree");
+    fs::write(tree.join("text"), "#!/bin/sh\n").unwrap();
+    for (command, code) in
+        [("no-such-command", 127), ("tree/absent", 127), ("tree/text", 126), ("./tree", 126)]
+    {
+        let mut run = lab.run("idle");
+        check(run.args(["--dir", "tree", "--", command]), code, &[command]);
+    }
+}
+
+#[test]
+fn the_exit_code_of_the_command_is_passed_on_and_its_outputs_are_not_vouched_for() {
+    let Some(lab) = Lab::new() else { return };
+    let tree = lab.directory("tree");
+    let mut run = lab.run("fails");
+    run.args(["--dir", "tree", "--out", "model", "--", "sh", "-c"]);
+    run.arg("mkdir tree/model && echo half > tree/model/weights; exit 7");
+    assert_eq!(run.finish().code, Some(7));
+    let attestation = only_attestation(&lab.state());
+    assert_eq!(attestation.predicate_type(), INCOMPLETE_RUN);
+    assert_eq!(attestation.statement["predicate"]["exitCode"], 7);
+    check_digests(&attestation.subjects(&lab.state()));
+    assert_eq!(fs::read_dir(tree.join("model")).unwrap().count(), 1);
+    assert_eq!(lab.verify("tree/model/weights").finish().code, Some(1));
+}
+
+#[test]
+fn a_command_that_a_signal_killed_gives_128_and_the_signal() {
+    let Some(lab) = Lab::new() else { return };
+    lab.directory("tree");
+    let ended = lab.shell("tree", "echo half > file; kill -9 $$").finish();
+    assert_eq!(ended.code, Some(128 + 9), "{ended:?}");
+    let attestation = only_attestation(&lab.state());
+    assert_eq!(attestation.predicate_type(), INCOMPLETE_RUN);
+    assert_eq!(attestation.statement["predicate"]["signal"], 9);
+}
+
+#[test]
+fn an_inherited_writer_past_the_mount_is_refused() {
+    let Some(lab) = Lab::new() else { return };
+    lab.directory("tree");
+    let mut shell = lab.configured("sh");
+    shell.args(["-ec", "exec 7>> tree/log; exec \"$@\"", "sh", ATTESTFS]);
+    shell.args(["run", "--stage", "idle", "--dir", "tree", "--", "true"]);
+    check(&mut shell, 125, &["descriptor 7", "tree/log"]);
+}
+
+#[test]
+fn redirected_output_below_an_observed_directory_is_attested() {
+    let Some(lab) = Lab::new() else { return };
+    let tree = lab.directory("tree");
+    fs::write(tree.join("words"), "one\ntwo\n").unwrap();
+    fs::write(tree.join("log"), "before\n").unwrap();
+    let mut run = lab.run("count");
+    run.stdin(File::open(tree.join("words")).unwrap());
+    run.stdout(File::options().append(true).open(tree.join("log")).unwrap());
+    run.stderr(Stdio::inherit());
+    run.args(["--dir", "tree", "--", "wc", "-l"]);
+    assert!(run.status().unwrap().success());
+    assert_eq!(fs::read_to_string(tree.join("log")).unwrap(), "before\n2\n");
+    let attestation = only_attestation(&lab.state());
+    let subjects = attestation.subjects(&lab.state());
+    assert_eq!(subjects.keys().collect::<Vec<_>>(), [&tree.join("log")]);
+    check_digests(&subjects);
+    assert!(attestation.materials().contains_key(&tree.join("words")));
+}
+
+#[test]
+fn a_termination_is_passed_on_to_the_command() {
+    let Some(lab) = Lab::new() else { return };
+    lab.directory("tree");
+    let script = "trap 'echo saved > state; exit 5' TERM; touch ../begun; \
+        while :; do sleep 0.02; done";
+    let mut run = lab.shell("tree", script).process_group(0).spawn().unwrap();
+    eventually("the command has begun", || lab.path("begun").exists());
+    let pid = rustix::process::Pid::from_child(&run);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(run.wait().unwrap().code(), Some(5));
+    check_digests(&only_attestation(&lab.state()).subjects(&lab.state()));
+}

@@ -1,0 +1,144 @@
+//! What a run read and wrote is told as it happened.
+
+use std::{
+    fs::{self, File},
+    io::Write,
+};
+
+use attestfs_fs::{Fact, Inputs, Limits, TreePath, Unknown};
+
+use crate::common::{Scratch, can_mount, digests_of};
+
+fn scratch_with(files: &[(&str, &[u8])], inputs: Inputs) -> Scratch {
+    let prepare = |store: &std::path::Path| {
+        for (name, bytes) in files {
+            fs::write(store.join(name), bytes).unwrap();
+        }
+    };
+    Scratch::with(prepare, inputs, Limits::default(), |backing| backing)
+}
+
+#[test]
+fn a_file_that_was_there_is_a_material_with_its_digest() {
+    if !can_mount() {
+        return;
+    }
+    let scratch = scratch_with(&[("raw", b"data"), ("unread", b"x")], Inputs::Opened);
+    fs::read(scratch.path("raw")).unwrap();
+    fs::read(scratch.path("raw")).unwrap();
+    scratch.quiesce();
+    let materials = scratch.facts.materials();
+    assert_eq!(materials.keys().collect::<Vec<_>>(), ["raw"]);
+    assert_eq!(materials["raw"], Some(digests_of(&scratch.stored("raw"))));
+}
+
+#[test]
+fn what_the_run_wrote_itself_is_no_material() {
+    if !can_mount() {
+        return;
+    }
+    let scratch = Scratch::new();
+    fs::write(scratch.path("a"), b"1").unwrap();
+    fs::read(scratch.path("a")).unwrap();
+    let mut file = File::options().append(true).open(scratch.path("a")).unwrap();
+    file.write_all(b"2").unwrap();
+    drop(file);
+    fs::read(scratch.path("a")).unwrap();
+    scratch.check_digests();
+    assert!(scratch.facts.materials().is_empty());
+}
+
+#[test]
+fn the_content_before_an_append_is_a_material_and_after_a_truncation_is_none() {
+    if !can_mount() {
+        return;
+    }
+    let scratch = scratch_with(&[("kept", b"old"), ("lost", b"old")], Inputs::Opened);
+    let mut kept = File::options().append(true).open(scratch.path("kept")).unwrap();
+    scratch.quiesce();
+    kept.write_all(b"new").unwrap();
+    drop(kept);
+    fs::write(scratch.path("lost"), b"new").unwrap();
+    let sealed = scratch.check_digests();
+    assert_eq!(sealed.len(), 2);
+    let materials = scratch.facts.materials();
+    assert_eq!(materials.keys().collect::<Vec<_>>(), ["kept"]);
+    assert!(materials["kept"].is_some());
+}
+
+#[test]
+fn an_empty_file_that_is_opened_for_writing_is_no_material() {
+    if !can_mount() {
+        return;
+    }
+    let scratch = scratch_with(&[("log", b""), ("marker", b"")], Inputs::Opened);
+    let mut log = File::options().append(true).open(scratch.path("log")).unwrap();
+    log.write_all(b"line").unwrap();
+    drop(log);
+    fs::read(scratch.path("marker")).unwrap();
+    scratch.check_digests();
+    assert_eq!(scratch.facts.materials().keys().collect::<Vec<_>>(), ["marker"]);
+}
+
+#[test]
+fn a_material_that_changes_before_it_is_hashed_has_no_digest_and_says_why() {
+    if !can_mount() {
+        return;
+    }
+    let scratch = scratch_with(&[("raw", &[1; 64 << 20])], Inputs::Opened);
+    let file = File::options().read(true).write(true).open(scratch.path("raw")).unwrap();
+    (&file).write_all(b"changed").unwrap();
+    drop(file);
+    scratch.quiesce();
+    assert_eq!(scratch.facts.materials()["raw"], None);
+    let reason = scratch.facts.all().into_iter().find_map(|fact| match fact {
+        Fact::NotHashed { unknown, .. } => Some(unknown),
+        _ => None,
+    });
+    assert_eq!(reason, Some(Unknown::Changed));
+}
+
+#[test]
+fn only_declared_inputs_are_hashed_when_asked() {
+    if !can_mount() {
+        return;
+    }
+    let declared = TreePath { tree: 0, path: "raw".to_owned() };
+    let scratch = scratch_with(&[("raw", b"1"), ("other", b"2")], Inputs::Declared(vec![declared]));
+    fs::read(scratch.path("raw")).unwrap();
+    fs::read(scratch.path("other")).unwrap();
+    scratch.quiesce();
+    let materials = scratch.facts.materials();
+    assert!(materials["raw"].is_some());
+    assert!(materials["other"].is_none());
+}
+
+#[test]
+fn a_renamed_directory_takes_its_files_along() {
+    if !can_mount() {
+        return;
+    }
+    let scratch = Scratch::new();
+    fs::create_dir_all(scratch.path("ckpt.tmp/a")).unwrap();
+    fs::write(scratch.path("ckpt.tmp/a/w"), b"weights").unwrap();
+    let open = File::create(scratch.path("ckpt.tmp/late")).unwrap();
+    fs::rename(scratch.path("ckpt.tmp"), scratch.path("ckpt")).unwrap();
+    drop(open);
+    let sealed = scratch.check_digests();
+    assert_eq!(sealed.keys().collect::<Vec<_>>(), ["ckpt/a/w", "ckpt/late"]);
+}
+
+#[test]
+fn a_rename_before_close_is_followed() {
+    if !can_mount() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let mut file = File::create(scratch.path("model.tmp")).unwrap();
+    file.write_all(b"half").unwrap();
+    fs::rename(scratch.path("model.tmp"), scratch.path("model")).unwrap();
+    file.write_all(b" and half").unwrap();
+    drop(file);
+    let sealed = scratch.check_digests();
+    assert_eq!(sealed.keys().collect::<Vec<_>>(), ["model"]);
+}

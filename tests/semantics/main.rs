@@ -1,0 +1,8 @@
+//! What the mount promises (`fs/DESIGN.md`), each promise a test of the same name.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod digests;
+mod files;
+mod lineage;

@@ -120,9 +120,7 @@ fn built() -> Result<PathBuf, Trouble> {
 fn executable(built: &Output) -> Option<PathBuf> {
     let messages = built.stdout.split(|byte| *byte == b'\n');
     let messages = messages.filter_map(|line| serde_json::from_slice(line).ok());
-    messages
-        .filter_map(|message: serde_json::Value| {
-            Some(PathBuf::from(message["executable"].as_str()?))
-        })
-        .last()
+    let executable =
+        |message: serde_json::Value| Some(PathBuf::from(message["executable"].as_str()?));
+    messages.rev().find_map(executable)
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::tool::Tool;
+use crate::{require::require, tool::Tool};
 
 /// `ATTESTFS_MODEL_SIGNING`: the path of its program.
 #[expect(
@@ -11,10 +11,8 @@ use crate::tool::Tool;
 )]
 fn model_signing() -> Option<PathBuf> {
     let program = std::env::var_os("ATTESTFS_MODEL_SIGNING").map(PathBuf::from);
-    if program.is_none() {
-        println!("skipped: ATTESTFS_MODEL_SIGNING names no model_signing program");
-    }
-    program
+    let what = "model_signing, by its path in ATTESTFS_MODEL_SIGNING";
+    require(program.is_some(), what).then_some(program).flatten()
 }
 
 #[test]

@@ -109,6 +109,8 @@ impl Answer {
     /// What it says to programs.
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
-        serde_json::from_slice(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+        let parsed = serde_json::from_slice(&self.stdout);
+        assert!(parsed.is_ok(), "no JSON: {self:?}");
+        parsed.unwrap_or_default()
     }
 }

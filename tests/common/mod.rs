@@ -26,23 +26,25 @@ use rustix::{
 use sha2::Digest;
 use tempfile::TempDir;
 
-/// Whether this machine lets us mount. Says so in one line when it does not.
-pub fn can_mount() -> bool {
+use self::require::require;
+
+/// Whether this machine lets us mount.
+pub(crate) fn can_mount() -> bool {
     let can = Path::new("/dev/fuse").exists() && rustix::process::geteuid().is_root();
-    require::require(can, "root and /dev/fuse")
+    require(can, "root and /dev/fuse")
 }
 
 /// A directory and the mount that fronts it, side by side.
-pub struct Scratch {
+pub(crate) struct Scratch {
     directory: TempDir,
     mount: Option<Mount>,
-    pub run: Arc<Run>,
-    pub facts: Facts,
+    pub(crate) run: Arc<Run>,
+    pub(crate) facts: Facts,
 }
 
 /// What the mount told.
 #[derive(Clone, Debug, Default)]
-pub struct Facts(Arc<Mutex<Vec<Fact>>>);
+pub(crate) struct Facts(Arc<Mutex<Vec<Fact>>>);
 
 impl Recorder for Facts {
     fn record(&self, fact: Fact) {
@@ -51,12 +53,12 @@ impl Recorder for Facts {
 }
 
 impl Facts {
-    pub fn all(&self) -> Vec<Fact> {
+    pub(crate) fn all(&self) -> Vec<Fact> {
         self.0.lock().clone()
     }
 
     /// Facts must make sense one after the other: whoever reads them back refuses others.
-    pub fn check_order(&self) {
+    pub(crate) fn check_order(&self) {
         let (mut found, mut written) = (BTreeSet::new(), BTreeSet::new());
         for fact in self.all() {
             let told = match &fact {
@@ -79,7 +81,7 @@ impl Facts {
     }
 
     /// The digests of what the run wrote, by path, as the last facts tell them.
-    pub fn sealed(&self) -> BTreeMap<String, Digests> {
+    pub(crate) fn sealed(&self) -> BTreeMap<String, Digests> {
         let mut last = BTreeMap::new();
         for fact in self.all() {
             match fact {
@@ -96,7 +98,7 @@ impl Facts {
     }
 
     /// The materials by path, with their digests where they have one.
-    pub fn materials(&self) -> BTreeMap<String, Option<Digests>> {
+    pub(crate) fn materials(&self) -> BTreeMap<String, Option<Digests>> {
         let mut paths: BTreeMap<RunVersion, String> = BTreeMap::new();
         let mut materials = BTreeMap::new();
         for fact in self.all() {
@@ -117,7 +119,7 @@ impl Facts {
 
 /// A store that knows no digests.
 #[derive(Debug)]
-pub struct NothingKnown;
+pub(crate) struct NothingKnown;
 
 impl KnownDigests for NothingKnown {
     fn known(&self, identities: &[Identity]) -> Vec<Option<Digests>> {
@@ -126,13 +128,13 @@ impl KnownDigests for NothingKnown {
 }
 
 impl Scratch {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(|_| {}, Inputs::Opened, Limits::default(), |backing| backing)
     }
 
     /// `prepare` fills the backing directory before it is mounted; `wrap` may stand between the
     /// filesystem and its store.
-    pub fn with(
+    pub(crate) fn with(
         prepare: impl FnOnce(&Path),
         inputs: Inputs,
         limits: Limits,
@@ -160,17 +162,17 @@ impl Scratch {
     }
 
     /// A path through the mount.
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join("mount").join(name)
     }
 
     /// The same file below the mount.
-    pub fn stored(&self, name: &str) -> PathBuf {
+    pub(crate) fn stored(&self, name: &str) -> PathBuf {
         self.directory.path().join("store").join(name)
     }
 
     /// Brings the run to rest and answers with what has no digest.
-    pub fn quiesce(&self) -> Vec<LeftOut> {
+    pub(crate) fn quiesce(&self) -> Vec<LeftOut> {
         let left_out = self.run.quiesce(&Scope::Run, Duration::from_secs(20));
         let waited = self.run.wait_for_materials(&mut |_| ControlFlow::Continue(()));
         assert!(waited.is_continue());
@@ -178,7 +180,7 @@ impl Scratch {
     }
 
     /// Brings the run to rest, and holds every digest that it told against the stored file.
-    pub fn check_digests(&self) -> BTreeMap<String, Digests> {
+    pub(crate) fn check_digests(&self) -> BTreeMap<String, Digests> {
         assert_eq!(self.quiesce(), []);
         self.facts.check_order();
         let sealed = self.facts.sealed();
@@ -199,7 +201,7 @@ impl Drop for Scratch {
 }
 
 /// The digests of a file by the plain libraries.
-pub fn digests_of(path: &Path) -> Digests {
+pub(crate) fn digests_of(path: &Path) -> Digests {
     let bytes = fs::read(path).unwrap();
     Digests {
         sha256: attestfs_digest::Sha256(sha2::Sha256::digest(&bytes).into()),

@@ -1,5 +1,7 @@
 //! A digest is of what the store holds.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests, which may fail")]
+
 use std::{
     fs::{self, File},
     os::unix::fs::FileExt,
@@ -26,7 +28,7 @@ fn sequential_scattered_and_patched_files_have_the_digest_of_their_bytes() {
     drop(file);
     let file = File::create(scratch.path("declared length")).unwrap();
     file.set_len(300_000).unwrap();
-    file.write_all_at(&[3; 100_000], 0).unwrap();
+    file.write_all_at(&vec![3; 100_000], 0).unwrap();
     drop(file);
     assert_eq!(scratch.check_digests().len(), 2);
 }

@@ -33,7 +33,7 @@ fn an_unlinked_file_lives_while_it_is_open() {
     }
     let scratch = Scratch::new();
     let path = scratch.path("gone");
-    let mut file = File::options().read(true).write(true).create(true).open(&path).unwrap();
+    let mut file = File::options().read(true).write(true).create_new(true).open(&path).unwrap();
     file.write_all(b"before").unwrap();
     fs::remove_file(&path).unwrap();
     scratch.run.quiesce(&attestfs_fs::Scope::Run, Duration::ZERO);
@@ -228,7 +228,7 @@ fn o_append_and_o_direct_write_where_they_should() {
         .custom_flags(rustix::fs::OFlags::DIRECT.bits().cast_signed())
         .open(scratch.path("direct"))
         .unwrap();
-    direct.write_all_at(&[9; 1 << 20], 0).unwrap();
+    direct.write_all_at(&vec![9; 1 << 20], 0).unwrap();
     drop(direct);
     assert_eq!(scratch.check_digests().len(), 2);
 }

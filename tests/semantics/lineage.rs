@@ -1,5 +1,7 @@
 //! What a run read and wrote is told as it happened.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests, which may fail")]
+
 use std::{
     fs::{self, File},
     io::Write,
@@ -85,7 +87,7 @@ fn a_material_that_changes_before_it_is_hashed_has_no_digest_and_says_why() {
     if !can_mount() {
         return;
     }
-    let scratch = scratch_with(&[("raw", &[1; 64 << 20])], Inputs::Opened);
+    let scratch = scratch_with(&[("raw", &vec![1; 64 << 20])], Inputs::Opened);
     let file = File::options().read(true).write(true).open(scratch.path("raw")).unwrap();
     (&file).write_all(b"changed").unwrap();
     drop(file);

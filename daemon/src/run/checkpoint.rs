@@ -100,14 +100,15 @@ impl Watcher {
 }
 
 /// The directory that is a whole checkpoint once this file is there:
-/// torch DCP's `.metadata` (renamed last), the index of a sharded model, or a model in one file.
+/// torch DCP's `.metadata` (renamed last), the index of a sharded model, or a model in one file. Below
+/// a temporary name nothing is whole: the rename will tell.
 fn completed_by_file(path: &str) -> Option<&str> {
     let (directory, name) = path.rsplit_once('/')?;
     let completes = name == ".metadata"
         || name == "model.safetensors"
         || name.ends_with(".safetensors.index.json")
         || name.ends_with(".bin.index.json");
-    completes.then_some(directory)
+    (completes && !directory.split('/').any(is_temporary)).then_some(directory)
 }
 
 /// Names under which directories are written before they are renamed: Orbax, Lightning, Hugging
@@ -170,6 +171,7 @@ mod tests {
             watcher.sealed(&path("hf/model.safetensors.index.json"), digests(b"1"));
             watcher.sealed(&path("hf/model-00001-of-00002.safetensors"), digests(b"1"));
             watcher.sealed(&path("small/model.safetensors"), digests(b"1"));
+            watcher.sealed(&path("a/tmp-9/model.safetensors"), digests(b"1"));
         });
         assert_eq!(seen, ["dcp", "hf", "small"]);
     }

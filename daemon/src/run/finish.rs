@@ -1,6 +1,6 @@
 //! The last act: have the daemon attest, and tell the user what came of it.
 
-use attestfs_attestation::Outcome;
+use attestfs_attestation::{INCOMPLETE_TYPE, Outcome};
 use jiff::Timestamp;
 
 use super::{console::say, orders::Orders};
@@ -91,8 +91,10 @@ fn attested(artifact: &ArtifactReport) -> Option<String> {
         ModelSignature::Refused(_) | ModelSignature::NotAsked => "",
     };
     let files = if artifact.subjects == 1 { "file" } else { "files" };
+    let vouched = artifact.predicate_type.as_deref() != Some(INCOMPLETE_TYPE);
+    let done = if vouched { "attested by" } else { "recorded, vouched for by nobody, in" };
     Some(format!(
-        "{}: {} {files} attested by {}{signature}",
+        "{}: {} {files} {done} {}{signature}",
         artifact.root,
         artifact.subjects,
         &statement[..12],

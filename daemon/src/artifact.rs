@@ -6,9 +6,11 @@ mod claimed;
 mod content;
 mod directory;
 mod judge;
+#[cfg(test)]
+mod tests;
 
 pub use at_hand::{AtHand, AtHandError, Sources};
-pub use claimed::{Claimed, ClaimedKind, Claims, claimed};
-pub use content::{ContentError, Unwatched, Watch, Watched, content, hash, open_file};
+pub use claimed::{Claimed, ClaimedKind, Claims, claimed, claimed_signer};
+pub use content::{ContentError, Unwatched, Watch, Watched, content, content_at, hash, open_file};
 pub use directory::{Directory, Found, Kind, SurveyError, WalkError};
 pub use judge::{Artifact, ArtifactError, Completeness, Judged, NotJudged, judge};

@@ -328,7 +328,7 @@ impl Client {
     fn receive(&self, message: FromDaemon, pushes: &PushHandler) {
         match message {
             FromDaemon::Reply { id: 0, answer: Answer::Refused(failure) } => {
-                self.shared.calls.lock().refusal = Some(failure)
+                self.shared.calls.lock().refusal = Some(failure);
             }
             FromDaemon::Reply { id, answer } => {
                 let waiting = self.shared.calls.lock().waiting.remove(&id);
@@ -397,10 +397,17 @@ fn first_message(stream: &UnixStream, reader: &mut FrameReader) -> Result<Hello,
         if let Some(hello) = reader.message()? {
             return Ok(hello);
         }
-        if reader.receive(stream.as_fd())? == 0 {
-            return Err(ClientError::Lost);
-        }
+        match reader.receive(stream.as_fd()) {
+            Ok(0) | Err(FrameError::Torn) => return Err(ClientError::Lost),
+            Err(FrameError::Io(error)) if is_loss(&error) => return Err(ClientError::Lost),
+            received => received?,
+        };
     }
+}
+
+/// Whether the daemon died before it could greet.
+fn is_loss(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
 }
 
 fn is_timeout(error: &io::Error) -> bool {

@@ -30,9 +30,5 @@ pub mod wiring;
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    #[cfg(feature = "mount")]
-    if std::env::args_os().nth(1).is_some_and(|word| word == run::HIDDEN_COMMAND) {
-        return run::inside();
-    }
     cli::main(std::env::args_os(), &config::Environment::read())
 }

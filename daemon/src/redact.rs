@@ -274,7 +274,7 @@ fn is_secret_name(name: &str) -> bool {
 /// Words are run together in places: `PGPASSWORD`. Short ones end too many others: `monkey`.
 fn is_secret_word(word: &str) -> bool {
     let ends_so = |secret: &&str| word == *secret || (secret.len() > 4 && word.ends_with(*secret));
-    SECRET_WORDS.iter().any(|secret| ends_so(secret))
+    SECRET_WORDS.iter().any(ends_so)
 }
 
 fn is_secret_parameter(name: &str) -> bool {

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::{
     at_hand::{AtHand, Given},
-    content::{Watch, content, open_file},
+    content::Watch,
     judge::{Artifact, NotJudged},
 };
 
@@ -84,7 +84,7 @@ pub fn claimed(
 ) -> Result<Claims, NotJudged> {
     let content = match artifact {
         Artifact::Directory(_) => None,
-        Artifact::File(path) => Some(of_file(path, watch)?),
+        Artifact::File(path) => Some(NotJudged::unless_hashed(path, watch)?),
     };
     let sha256 = content.map(|content| content.digests.sha256);
     let sources = at_hand.sources(&sha256.into_iter().collect::<HashSet<_>>())?;
@@ -98,13 +98,6 @@ pub fn claimed(
         .filter_map(|bundle| run(&bundle, sha256, &sources));
     let model = model(artifact, at_hand, content);
     Ok(Claims { content, claims: model.into_iter().chain(runs).collect() })
-}
-
-fn of_file(path: &std::path::Path, watch: &dyn Watch) -> Result<Content, NotJudged> {
-    let failed = |source| NotJudged::Content { path: path.to_path_buf(), source };
-    let file = open_file(path).map_err(failed)?;
-    watch.expect(file.metadata().map_err(|source| failed(source.into()))?.len());
-    content(&file, watch).map_err(failed)
 }
 
 /// The model signature, if it covers this file or directory.
@@ -169,10 +162,14 @@ fn name_of(
 }
 
 fn by_signer(bundle: &Bundle, claim: ClaimedKind) -> Claimed {
-    let signer = match bundle.signer() {
+    Claimed { attestation: bundle.sha256(), signer: claimed_signer(bundle), claim }
+}
+
+/// Who is said to have signed, for people. Anybody can write anything there.
+pub fn claimed_signer(bundle: &Bundle) -> String {
+    match bundle.signer() {
         SignerHint::Key(hint) => hint.chars().take(100).collect(),
         SignerHint::UnnamedKey => "a key without a name".to_owned(),
         SignerHint::Certificate => "a certificate".to_owned(),
-    };
-    Claimed { attestation: bundle.sha256(), signer, claim }
+    }
 }

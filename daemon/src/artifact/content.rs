@@ -68,6 +68,16 @@ pub fn open_file(path: &Path) -> Result<File, ContentError> {
     Ok(file)
 }
 
+/// Both digests and the size of the regular file at `path`, symbolic links followed.
+///
+/// # Errors
+/// Each variant of [`ContentError`].
+pub fn content_at(path: &Path, watch: &dyn Watch) -> Result<Content, ContentError> {
+    let file = open_file(path)?;
+    watch.expect(file.metadata()?.len());
+    content(&file, watch)
+}
+
 /// Both digests and the size of the file that is open.
 ///
 /// # Errors

@@ -7,14 +7,14 @@ use std::{
 };
 
 use attestfs_attestation::{
-    Content, Entry, EntryKind, Found, MODEL_SIGNATURE_FILE, OmsRefusal, Place, Refusal,
-    TrustedKeys, Verified, Verifier, escaped, is_publication,
+    Content, Covered, Entry, EntryKind, Found, MODEL_SIGNATURE_FILE, OmsRefusal, Place, Refusal,
+    SignedModel, TrustedKeys, Verified, Verifier, escaped, is_publication,
 };
 use attestfs_digest::Sha256;
 
 use super::{
     at_hand::{AtHand, AtHandError, Beside, Given},
-    content::{ContentError, Watch, content, open_file},
+    content::{ContentError, Watch, content_at},
     directory::{Directory, Found as Walked, Kind, SurveyError, WalkError},
 };
 
@@ -119,6 +119,13 @@ pub enum NotJudged {
     },
 }
 
+impl NotJudged {
+    /// The content of a file, or that it cannot be had.
+    pub(super) fn unless_hashed(path: &Path, watch: &dyn Watch) -> Result<Content, Self> {
+        content_at(path, watch).map_err(|source| Self::Content { path: path.to_path_buf(), source })
+    }
+}
+
 impl Artifact {
     /// What lies at `path`, symbolic links followed.
     ///
@@ -187,7 +194,7 @@ struct Judge<'a> {
 
 impl Judge<'_> {
     fn file(&self, path: &Path) -> Result<Judged, NotJudged> {
-        let content = self.content(path)?;
+        let content = NotJudged::unless_hashed(path, self.watch)?;
         match (self.at_hand.given(), self.at_hand.beside()) {
             (Some(Given::Model(signature)), _) => {
                 let name = |root: &Path| path.strip_prefix(root).ok();
@@ -215,7 +222,7 @@ impl Judge<'_> {
         let model = verifier.model_signature(signature)?;
         let mut refusal = None;
         for name in names {
-            match model.clone().file(&name.to_string_lossy(), content) {
+            match listed(&model, name, content) {
                 Ok(covered) => {
                     return Ok(Judged {
                         verified: verifier.covered(&covered)?,
@@ -223,9 +230,7 @@ impl Judge<'_> {
                         files: 1,
                     });
                 }
-                Err(Refusal::Extra { names }) => {
-                    refusal = refusal.or(Some(Refusal::Extra { names }));
-                }
+                Err(unlisted @ Refusal::Extra { .. }) => refusal = refusal.or(Some(unlisted)),
                 Err(other) => return Err(other.into()),
             }
         }
@@ -254,7 +259,8 @@ impl Judge<'_> {
         let nothing = self.at_hand.sources(&HashSet::new())?;
         let model = Verifier::new(self.keys, &nothing).model_signature(signature)?;
         let is_covered = |name: &Path| {
-            name != MODEL_SIGNATURE_FILE && !model.manifest().ignores(&name.to_string_lossy())
+            let is_ignored = name.to_str().is_some_and(|name| model.manifest().ignores(name));
+            name != MODEL_SIGNATURE_FILE && !is_ignored
         };
         let entries = self.survey(path, is_covered)?;
         let contents = entries.iter().filter_map(sha256).collect();
@@ -293,14 +299,6 @@ impl Judge<'_> {
         })
     }
 
-    fn content(&self, path: &Path) -> Result<Content, NotJudged> {
-        let failed = |source| NotJudged::Content { path: path.to_path_buf(), source };
-        let file = open_file(path).map_err(failed)?;
-        let size = file.metadata().map_err(|source| failed(source.into()))?.len();
-        self.watch.expect(size);
-        content(&file, self.watch).map_err(failed)
-    }
-
     fn survey(
         &self,
         path: &Path,
@@ -318,6 +316,14 @@ impl Judge<'_> {
         directory
             .survey(&wanted, self.watch)
             .map_err(|source| NotJudged::Survey { path: owned(), source })
+    }
+}
+
+/// A file as the signature lists it. A name that is not UTF-8 cannot be listed.
+fn listed(model: &SignedModel, name: &Path, content: Content) -> Result<Covered, Refusal> {
+    match name.to_str() {
+        Some(name) => model.clone().file(name, content),
+        None => Err(Refusal::Extra { names: vec![name.to_string_lossy().into_owned()] }),
     }
 }
 

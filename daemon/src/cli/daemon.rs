@@ -1,9 +1,16 @@
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf};
 
-use super::{exit::Exit, failure::Failure};
+use serde::Serialize;
+
+use super::{
+    exit::Exit,
+    failure::Failure,
+    output::{Output, shown},
+};
 use crate::{
     client,
     config::{Environment, StateDir},
+    control::StatusReport,
     daemon, wiring,
 };
 
@@ -29,11 +36,27 @@ pub(super) struct Daemon {
     state: Option<PathBuf>,
 }
 
+/// The answer of a daemon that is there.
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Serving(StatusReport);
+
+impl fmt::Display for Serving {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "process {} serves {}", self.0.pid, shown(&self.0.state))
+    }
+}
+
 impl Daemon {
-    pub(super) fn carry_out(self, environment: &Environment) -> Result<Exit, Failure> {
+    pub(super) fn carry_out(
+        self,
+        output: Output,
+        environment: &Environment,
+    ) -> Result<Exit, Failure> {
         let state = StateDir::resolve(self.state.as_deref(), environment)?;
         if !self.foreground {
-            client::connect_or_start(&state, None)?.status()?;
+            let status = client::connect_or_start(&state, None)?.status()?;
+            output.show(&Serving(status))?;
             return Ok(Exit::Yes);
         }
         daemon::serve(&state, environment, self.own_session, |state| {

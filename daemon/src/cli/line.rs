@@ -106,7 +106,7 @@ impl Command {
             #[cfg(feature = "mount")]
             Self::Doctor(doctor) => doctor.carry_out(output, environment),
             #[cfg(feature = "mount")]
-            Self::Daemon(daemon) => daemon.carry_out(environment),
+            Self::Daemon(daemon) => daemon.carry_out(output, environment),
         };
         exit.map(ExitCode::from)
     }

@@ -15,7 +15,7 @@ use super::{
     query::{Store, known_path},
 };
 use crate::{
-    artifact::{Watch, content, open_file},
+    artifact::{content_at, open_file},
     client::{Client, ClientError},
     config::Environment,
     control::{Code, LineageQuestion, LineageRoot, Reply, Request},
@@ -142,11 +142,10 @@ fn file(path: &Path) -> Result<LineageRoot, Failure> {
 }
 
 fn hash(path: &Path) -> Result<Sha256, Failure> {
-    let failed = |error| Failure::environment(format_args!("{}: {error}", path.display()));
-    let file = open_file(path).map_err(failed)?;
-    let progress = Progress::new();
-    progress.expect(file.metadata().map_err(|error| failed(error.into()))?.len());
-    Ok(content(&file, &progress).map_err(failed)?.digests.sha256)
+    let content = content_at(path, &Progress::new());
+    content
+        .map(|content| content.digests.sha256)
+        .map_err(|error| Failure::environment(format_args!("{}: {error}", path.display())))
 }
 
 /// The digest that somebody typed, with or without `sha256:`.

@@ -135,7 +135,7 @@ fn statement(root: &Path, ignored: &IgnoredPaths) -> Result<Payload, Failure> {
         .walk()
         .map_err(|error| failed(&error))?
         .into_iter()
-        .filter(|found| !ignored.cover(&found.path.to_string_lossy()))
+        .filter(|found| !found.path.to_str().is_some_and(|name| ignored.cover(name)))
         .collect();
     let entries = directory.survey(&found, &Progress::new()).map_err(|error| failed(&error))?;
     let name = root.file_name().unwrap_or(root.as_os_str()).to_string_lossy();

@@ -17,6 +17,9 @@ use crate::{
 /// Where the results of the checks stand in their column.
 const TITLE_WIDTH: usize = 34;
 
+/// What no attestation can tell of itself.
+const REPLAY: &str = "whether something newer was published in its place";
+
 /// An artifact that passed.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -24,6 +27,7 @@ pub(super) struct Admitted {
     artifact: String,
     verdict: &'static str,
     checks: Vec<Check>,
+    not_checked: [&'static str; 1],
     verified: Verified,
 }
 
@@ -47,7 +51,13 @@ enum CheckResult {
 
 impl Admitted {
     pub(super) fn new(artifact: String, judged: Judged) -> Self {
-        Self { artifact, verdict: "admitted", checks: checks(&judged), verified: judged.verified }
+        Self {
+            artifact,
+            verdict: "admitted",
+            checks: checks(&judged),
+            not_checked: [REPLAY],
+            verified: judged.verified,
+        }
     }
 }
 
@@ -62,7 +72,8 @@ impl fmt::Display for Admitted {
             writeln!(f, "[{:>2}] {} {dots} {result}: {}", check.number, check.title, check.detail)?;
         }
         writeln!(f, "\n{} is what was attested", harmless(&self.artifact))?;
-        write!(f, "{}", Story(&self.verified))
+        write!(f, "{}", Story(&self.verified))?;
+        self.not_checked.iter().try_for_each(|what| writeln!(f, "\nnot checked: {what}"))
     }
 }
 

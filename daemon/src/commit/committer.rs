@@ -148,7 +148,7 @@ impl Committer {
             match Frozen::resume(&frozen) {
                 Ok(resumed) => pending.extend(self.advance(resumed)),
                 Err(error) => {
-                    tracing::error!(commit = %frozen.commit, %error, "a frozen commit is unreadable")
+                    tracing::error!(commit = %frozen.commit, %error, "a frozen commit is unreadable");
                 }
             }
         }

@@ -329,6 +329,24 @@ fn somebody_who_listens_and_says_nothing_is_reported() {
 }
 
 #[test]
+fn a_daemon_that_dies_before_it_greets_is_lost_and_not_an_error_of_the_socket() {
+    for heard in [false, true] {
+        let house = House::new();
+        let listener = super::listen(&house.state).unwrap();
+        let daemon = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            // A socket that is closed with something unread resets its peer.
+            if heard {
+                stream.read_exact(&mut [0; 4]).unwrap();
+            }
+        });
+        let error = Client::connect(&house.state).unwrap_err();
+        assert!(matches!(error, ClientError::Lost), "{error}");
+        daemon.join().unwrap();
+    }
+}
+
+#[test]
 fn nobody_there_is_told_from_a_failure() {
     let house = House::new();
     let error = Client::connect(&house.state).unwrap_err();

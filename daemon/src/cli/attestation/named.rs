@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use attestfs_digest::Sha256;
 
 use crate::{
-    artifact::{content, open_file},
+    artifact::content_at,
     cli::{failure::Failure, progress::Progress},
     config::{Environment, StateDir},
     publication::Shelf,
@@ -71,8 +71,7 @@ fn of_file(path: &Path) -> Result<Sha256, Failure> {
             format!("'{}' is no name of an attestation, and as a file: {error}", path.display());
         Failure::environment(message).with_next_step("attestfs attestation list")
     };
-    let file = open_file(path).map_err(failed)?;
-    Ok(content(&file, &Progress::new()).map_err(failed)?.digests.sha256)
+    Ok(content_at(path, &Progress::new()).map_err(failed)?.digests.sha256)
 }
 
 fn unknown(name: &Path) -> Failure {

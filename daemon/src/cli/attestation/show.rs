@@ -1,12 +1,13 @@
 use std::fmt;
 
-use attestfs_attestation::{Bundle, SignerHint};
+use attestfs_attestation::Bundle;
 use attestfs_digest::Sha256;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::named::Named;
 use crate::{
+    artifact::claimed_signer,
     cli::{exit::Exit, failure::Failure, output::Output},
     config::Environment,
     text::harmless,
@@ -42,11 +43,7 @@ impl Show {
         let statement = serde_json::from_slice(bundle.payload().bytes());
         output.show(&Shown {
             attestation: bundle.sha256(),
-            signer: match bundle.signer() {
-                SignerHint::Key(hint) => hint,
-                SignerHint::UnnamedKey => "a key without a name".to_owned(),
-                SignerHint::Certificate => "a certificate".to_owned(),
-            },
+            signer: claimed_signer(&bundle),
             payload_type: bundle.payload_type().to_owned(),
             statement: statement.map_err(Failure::refused)?,
         })?;

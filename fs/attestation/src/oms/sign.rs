@@ -3,7 +3,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use attestfs_digest::Sha256;
 
 use super::{
-    Entry, EntryKind, MODEL_SIGNATURE_FILE, MODEL_SIGNATURE_TYPE, OmsError, OmsRefusal, OmsRefusals,
+    Entry, EntryKind, MODEL_SIGNATURE_FILE, MODEL_SIGNATURE_TYPE, OmsError, OmsRefusal,
+    OmsRefusals,
     predicate::{GIT_PATHS, Predicate, Resource, Serialization, clip, is_plain, root_digest},
 };
 use crate::{

@@ -3,8 +3,7 @@ use serde_json::{Value, json};
 
 use super::{
     Difference, Entry, EntryKind, HashType, IgnoredPaths, ModelManifest, OmsError, OmsRefusal,
-    model_statement, model_statement_ignoring,
-    predicate::root_digest,
+    model_statement, model_statement_ignoring, predicate::root_digest,
 };
 use crate::{
     bundle::{Bundle, PAYLOAD_MAX},

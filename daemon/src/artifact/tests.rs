@@ -1,0 +1,361 @@
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+};
+
+use attestfs_attestation::{
+    ArtifactRoot, Bundle, CLAIMS_LINES_MAX, Claims, Commit, CommitKind, Inputs, Material,
+    MaterialDigests, Origin, Outcome, Output, Refusal, RunDescription, SigningKey, TrustedKeys,
+    model_statement,
+};
+
+use super::{
+    Artifact, AtHand, AtHandError, ClaimedKind, Completeness, Directory, Judged, NotJudged,
+    Unwatched, claimed, content_at, judge,
+};
+use crate::{
+    config::{Environment, StateDir},
+    publication::{DurableFiles, Shelf},
+};
+
+/// A directory in which runs have been, and the key that they signed with.
+struct Lab {
+    base: tempfile::TempDir,
+    key: SigningKey,
+}
+
+impl Lab {
+    fn new() -> Self {
+        let lab = Self { base: tempfile::tempdir().unwrap(), key: SigningKey::generate().unwrap() };
+        fs::create_dir(lab.path("model")).unwrap();
+        lab
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        fs::canonicalize(self.base.path()).unwrap().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::create_dir_all(self.path(name).parent().unwrap()).unwrap();
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    fn state(&self) -> StateDir {
+        let state = self.path("state");
+        let state = StateDir::resolve(Some(&state), &Environment::default()).unwrap();
+        state.prepare().unwrap();
+        state
+    }
+
+    /// What a run says that made these files of `root`, as they are now.
+    fn commit(&self, root: &str, names: &[&str]) -> Commit {
+        let root = self.path(root);
+        let outputs = names.iter().map(|name| {
+            let content = content_at(&root.join(name), &Unwatched).unwrap();
+            Output { name: (*name).to_owned(), digests: content.digests, size: content.size }
+        });
+        let path = root.to_str().unwrap().to_owned();
+        Commit {
+            run: run(),
+            root: ArtifactRoot { name: "model".to_owned(), path },
+            kind: CommitKind::StageEnd(Outcome::Success),
+            finished: "2026-01-02T03:05:00Z".parse().unwrap(),
+            outputs: outputs.collect(),
+            left_out: Vec::new(),
+            materials: Vec::new(),
+        }
+    }
+
+    fn sign(&self, commit: &Commit) -> Bundle {
+        Bundle::sign_attestation(commit.draft().unwrap().payload, &self.key).unwrap()
+    }
+
+    fn put_beside(&self, directory: &str, bundles: Vec<Bundle>) {
+        let claims = Claims { bundles, ..Claims::default() };
+        fs::write(self.path(directory).join("claims.jsonl"), claims.to_jsonl()).unwrap();
+    }
+
+    fn put_on_shelf(&self, commit: &Commit) -> Bundle {
+        let (shelf, bundle) = (Shelf::of(&self.state()), self.sign(commit));
+        shelf.put_bundle(&DurableFiles, bundle.sha256(), &bundle.to_json()).unwrap();
+        let subjects = commit.outputs.iter().map(|output| output.digests.sha256);
+        shelf.index(&DurableFiles, bundle.sha256(), subjects).unwrap();
+        bundle
+    }
+
+    fn sign_model(&self, directory: &str) -> Vec<u8> {
+        let directory = Directory::open(&self.path(directory)).unwrap();
+        let entries = directory.survey(&directory.walk().unwrap(), &Unwatched).unwrap();
+        let statement = model_statement("model", &entries).unwrap();
+        Bundle::sign_model(statement, &self.key).unwrap().to_json()
+    }
+
+    fn judge(&self, path: &str) -> Result<Judged, NotJudged> {
+        let artifact = Artifact::at(&self.path(path)).unwrap();
+        let at_hand = AtHand::around(&artifact, Some(&self.state()))?;
+        judge(&artifact, &at_hand, &self.trusted(), &Unwatched)
+    }
+
+    fn judge_by(&self, path: &str, bundle: &str) -> Result<Judged, NotJudged> {
+        let artifact = Artifact::at(&self.path(path)).unwrap();
+        let at_hand = AtHand::around(&artifact, Some(&self.state()))?;
+        let at_hand = at_hand.and_bundle(&self.path(bundle))?;
+        judge(&artifact, &at_hand, &self.trusted(), &Unwatched)
+    }
+
+    fn trusted(&self) -> TrustedKeys {
+        TrustedKeys::new([self.key.verifying_key()])
+    }
+}
+
+fn run() -> RunDescription {
+    RunDescription {
+        id: "train-1".to_owned(),
+        stage: "train".to_owned(),
+        command: vec!["python".to_owned()],
+        executable: None,
+        working_directory: "/".to_owned(),
+        uid: 1000,
+        host: "node".to_owned(),
+        kernel: "Linux".to_owned(),
+        cgroup: None,
+        trees: vec!["/data".to_owned()],
+        declared_inputs: Vec::new(),
+        declared_outputs: Vec::new(),
+        inputs: Inputs::Opened,
+        labels: BTreeMap::new(),
+        started: "2026-01-02T03:04:05Z".parse().unwrap(),
+        attestfs_version: "0.1.0".to_owned(),
+    }
+}
+
+#[track_caller]
+fn check(result: Result<Judged, NotJudged>) -> u8 {
+    match result {
+        Err(NotJudged::Refused(refusal)) => refusal.check().0,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+#[test]
+fn nothing_at_hand_admits_nothing() {
+    let lab = Lab::new();
+    assert_eq!(check(lab.judge("model")), 1);
+    lab.write("model/a", "a");
+    assert_eq!(check(lab.judge("model")), 1);
+    assert_eq!(check(lab.judge("model/a")), 1);
+}
+
+#[test]
+fn a_file_is_admitted_by_the_claims_beside_it_and_only_under_its_name() {
+    let lab = Lab::new();
+    lab.write("model/a", "a");
+    lab.write("model/sub/b", "b");
+    lab.put_beside("model", vec![lab.sign(&lab.commit("model", &["a", "sub/b"]))]);
+    for file in ["model/a", "model/sub/b"] {
+        let judged = lab.judge(file).unwrap();
+        assert_eq!(judged.completeness, Completeness::NotCovered);
+        assert_eq!(judged.verified.attestations.len(), 1);
+    }
+    lab.write("model/a", "b");
+    assert_eq!(check(lab.judge("model/a")), 8);
+    lab.write("model/c", "b");
+    assert_eq!(check(lab.judge("model/c")), 7);
+}
+
+#[test]
+fn a_copied_directory_takes_its_claims_along() {
+    let lab = Lab::new();
+    lab.write("model/a", "a");
+    lab.put_beside("model", vec![lab.sign(&lab.commit("model", &["a"]))]);
+    fs::rename(lab.path("model"), lab.path("copied")).unwrap();
+    lab.judge("copied/a").unwrap();
+    lab.judge("copied").unwrap();
+}
+
+#[test]
+fn the_nearest_claims_say_what_names_are_relative_to() {
+    let lab = Lab::new();
+    lab.write("model/sub/a", "a");
+    lab.put_beside("model", vec![lab.sign(&lab.commit("model", &["sub/a"]))]);
+    lab.judge("model/sub/a").unwrap();
+    lab.put_beside("model/sub", Vec::new());
+    assert_eq!(check(lab.judge("model/sub/a")), 1);
+}
+
+#[test]
+fn a_file_is_admitted_by_the_state_wherever_it_was_moved() {
+    let lab = Lab::new();
+    lab.write("model/a", "a");
+    lab.write("model/sub/b", "b");
+    lab.put_on_shelf(&lab.commit("model", &["a", "sub/b"]));
+    lab.judge("model/a").unwrap();
+    lab.judge("model").unwrap();
+    fs::rename(lab.path("model"), lab.path("moved")).unwrap();
+    lab.judge("moved/sub/b").unwrap();
+    fs::copy(lab.path("moved/sub/b"), lab.path("moved/a")).unwrap();
+    assert!(check(lab.judge("moved/a")) >= 7);
+}
+
+#[test]
+fn an_index_that_lies_admits_nothing() {
+    let lab = Lab::new();
+    lab.write("model/a", "a");
+    let bundle = lab.put_on_shelf(&lab.commit("model", &["a"]));
+    lab.write("model/b", "b");
+    let b = lab.commit("model", &["b"]).outputs[0].digests.sha256;
+    Shelf::of(&lab.state()).index(&DurableFiles, bundle.sha256(), [b].into_iter()).unwrap();
+    assert_eq!(check(lab.judge("model/b")), 1);
+    assert_eq!(check(lab.judge("model")), 1);
+}
+
+#[test]
+fn what_a_failed_run_left_behind_is_refused() {
+    let lab = Lab::new();
+    lab.write("model/a", "a");
+    let outcome = Outcome::Failed { exit_code: Some(1), signal: None };
+    let kind = CommitKind::StageEnd(outcome);
+    lab.put_on_shelf(&Commit { kind, ..lab.commit("model", &["a"]) });
+    assert_eq!(check(lab.judge("model/a")), 6);
+}
+
+#[test]
+fn every_file_of_a_directory_without_model_signature_must_be_attested() {
+    let lab = Lab::new();
+    lab.write("model/a", "a");
+    lab.put_beside("model", vec![lab.sign(&lab.commit("model", &["a"]))]);
+    let judged = lab.judge("model").unwrap();
+    assert_eq!((judged.files, judged.completeness), (1, Completeness::NotCovered));
+    symlink("a", lab.path("model/link")).unwrap();
+    assert_eq!(check(lab.judge("model")), 9);
+    fs::remove_file(lab.path("model/link")).unwrap();
+    lab.write("model/b", "b");
+    assert_eq!(check(lab.judge("model")), 1);
+}
+
+#[test]
+fn a_bundle_that_was_named_decides_alone() {
+    let lab = Lab::new();
+    lab.write("model/a", "a");
+    lab.write("model/b", "b");
+    lab.put_on_shelf(&lab.commit("model", &["a", "b"]));
+    let only_b = lab.sign(&lab.commit("model", &["b"]));
+    fs::write(lab.path("b.json"), only_b.to_json()).unwrap();
+    lab.judge("model/a").unwrap();
+    assert_eq!(check(lab.judge_by("model/a", "b.json")), 1);
+    lab.judge_by("model/b", "b.json").unwrap();
+}
+
+#[test]
+fn a_model_signature_that_was_named_covers_directories_and_their_files() {
+    let lab = Lab::new();
+    lab.write("model/sub/a", "a");
+    lab.write("model/a", "other");
+    let signature = lab.sign_model("model");
+    fs::write(lab.path("model.json"), signature).unwrap();
+    assert_eq!(lab.judge_by("model", "model.json").unwrap().completeness, Completeness::Whole);
+    for file in ["model/a", "model/sub/a"] {
+        let judged = lab.judge_by(file, "model.json").unwrap();
+        assert_eq!(judged.completeness, Completeness::OneOfModel);
+    }
+    fs::copy(lab.path("model/a"), lab.path("model/sub/a")).unwrap();
+    assert_eq!(check(lab.judge_by("model/sub/a", "model.json")), 8);
+    lab.write("model/c", "a");
+    assert_eq!(check(lab.judge_by("model/c", "model.json")), 9);
+}
+
+#[test]
+fn provenance_that_contradicts_a_good_model_signature_is_refused() {
+    let lab = Lab::new();
+    lab.write("model/a", "a");
+    fs::write(lab.path("model/model.sig"), lab.sign_model("model")).unwrap();
+    assert!(lab.judge("model").unwrap().verified.attestations.is_empty());
+    let kind = CommitKind::StageEnd(Outcome::Unknown);
+    let failed = Commit { kind, ..lab.commit("model", &["a"]) };
+    lab.put_beside("model", vec![lab.sign(&failed)]);
+    assert_eq!(check(lab.judge("model")), 6);
+    assert_eq!(check(lab.judge("model/a")), 6);
+}
+
+#[test]
+fn materials_are_followed_as_far_as_their_attestations_are_at_hand() {
+    let lab = Lab::new();
+    lab.write("data/raw", "raw");
+    lab.write("model/a", "a");
+    let clean = lab.commit("data", &["raw"]);
+    let material = Material {
+        name: "raw".to_owned(),
+        uri: "file://node/data/raw".to_owned(),
+        digests: MaterialDigests::Known(clean.outputs[0].digests),
+        size: 3,
+        declared: true,
+        attestation: Some(lab.sign(&clean).sha256()),
+    };
+    let train = Commit { materials: vec![material], ..lab.commit("model", &["a"]) };
+    lab.put_beside("model", vec![lab.sign(&train)]);
+    let origin = |judged: Judged| judged.verified.attestations[0].materials[0].origin.clone();
+    assert!(matches!(origin(lab.judge("model").unwrap()), Origin::NotSeen(_)));
+    lab.put_on_shelf(&clean);
+    assert!(matches!(origin(lab.judge("model").unwrap()), Origin::Attested(_)));
+}
+
+#[test]
+fn a_directory_called_model_sig_is_no_signature() {
+    let lab = Lab::new();
+    lab.write("model/a", "a");
+    lab.write("model/model.sig/x", "x");
+    lab.put_on_shelf(&lab.commit("model", &["a"]));
+    lab.judge("model/a").unwrap();
+    assert_eq!(check(lab.judge("model")), 1, "what lies in it is not attested");
+}
+
+#[test]
+fn claims_beyond_all_bounds_are_an_error_and_not_absent() {
+    let lab = Lab::new();
+    lab.write("model/a", "a");
+    lab.put_on_shelf(&lab.commit("model", &["a"]));
+    lab.write("model/claims.jsonl", &"x\n".repeat(CLAIMS_LINES_MAX + 1));
+    let error = lab.judge("model/a").unwrap_err();
+    assert!(matches!(error, NotJudged::AtHand(AtHandError::Claims { .. })), "{error}");
+}
+
+#[test]
+fn without_a_key_it_is_told_who_claims_what() {
+    let lab = Lab::new();
+    lab.write("model/a", "a");
+    let artifact = Artifact::at(&lab.path("model/a")).unwrap();
+    let claims = || {
+        let at_hand = AtHand::around(&artifact, Some(&lab.state())).unwrap();
+        claimed(&artifact, &at_hand, &Unwatched).unwrap()
+    };
+    assert!(claims().claims.is_empty());
+    let commit = lab.commit("model", &["a"]);
+    lab.put_on_shelf(&commit);
+    lab.put_beside("model", vec![lab.sign(&commit)]);
+    let found = claims();
+    assert_eq!(found.content.unwrap().size, 1);
+    let [only] = found.claims.as_slice() else { panic!("{found:?}") };
+    assert_eq!(only.signer, lab.key.verifying_key().hint().to_string());
+    let ClaimedKind::Run { subject, stage, .. } = &only.claim else { panic!("{only:?}") };
+    assert_eq!((subject.as_deref(), stage.as_str()), (Some("a"), "train"));
+}
+
+#[test]
+fn only_files_and_directories_are_artifacts() {
+    let lab = Lab::new();
+    lab.write("model/claims.jsonl", "");
+    assert!(Artifact::at(&lab.path("missing")).is_err());
+    assert!(Artifact::at(Path::new("/dev/null")).is_err());
+    assert!(Artifact::at(&lab.path("model/claims.jsonl")).is_err());
+    symlink("model", lab.path("link")).unwrap();
+    let artifact = Artifact::at(&lab.path("link")).unwrap();
+    assert_eq!(artifact, Artifact::Directory(lab.path("model")));
+}
+
+#[test]
+fn a_refusal_keeps_its_own_words() {
+    let refusal = Refusal::Unattested { name: "x".to_owned() };
+    assert_eq!(NotJudged::from(refusal.clone()).to_string(), refusal.to_string());
+}

@@ -24,6 +24,8 @@ pub struct Environment {
     pub log: Option<String>,
     /// `ATTESTFS_IDLE_SECONDS`: how long a daemon that nobody needs stays.
     pub idle_end: Option<Duration>,
+    /// `ATTESTFS_RUN`: set for the command of a run, to its id.
+    pub run: Option<String>,
     /// `ATTESTFS_STOP_AT`, in debug builds only: where in a commit the daemon kills itself.
     pub stop_at: Option<StopAt>,
 }
@@ -123,6 +125,7 @@ impl Environment {
             idle_end: text("ATTESTFS_IDLE_SECONDS")
                 .and_then(|seconds| seconds.parse().ok())
                 .map(Duration::from_secs),
+            run: text("ATTESTFS_RUN"),
             stop_at: text("ATTESTFS_STOP_AT").and_then(|arrow| StopAt::of_this_build(&arrow)),
         }
     }

@@ -1,11 +1,6 @@
 //! What people type, and what they get: the program as a process, its answers and exit codes.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "helpers of tests, which may fail, and say what they skip"
-)]
+#![expect(clippy::unwrap_used, reason = "helpers of tests, which may fail")]
 
 mod digest;
 mod doctor;

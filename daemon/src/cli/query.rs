@@ -20,10 +20,14 @@ pub(super) struct Store {
 
 impl Store {
     /// The daemon of the store, started when it is absent. A store that is not there is not made
-    /// by a question.
+    /// by a question; and inside a run no daemon is started, because it would see the run's mounts
+    /// and not what lies below them.
     pub(super) fn daemon(&self, environment: &Environment) -> Result<Client, Failure> {
         let state = self.existing(environment)?;
-        Ok(connect_or_start(&state, None)?)
+        match environment.run {
+            Some(_) => Ok(Client::connect(&state)?),
+            None => Ok(connect_or_start(&state, None)?),
+        }
     }
 
     fn existing(&self, environment: &Environment) -> Result<StateDir, Failure> {

@@ -41,12 +41,13 @@ impl TreeLock {
     }
 }
 
-/// A mount of a directory above serves this tree too, and a mount below is a part of it. Of other
-/// users' mounts this cannot be seen; of the very same directory the lock itself tells.
+/// A mount of a directory above serves this tree too, and a mount below is a part of it; inside a
+/// run, the same path leads to its mount. Of other users' mounts this cannot be seen; of the very
+/// same directory the lock itself tells.
 fn refuse_overlap(tree: &Path) -> Result<(), RunError> {
     for lock in Lock::all() {
         let Some(served) = lock.is_ours().then(|| lock.path()).flatten() else { continue };
-        if served != tree && (served.starts_with(tree) || tree.starts_with(&served)) {
+        if served.starts_with(tree) || tree.starts_with(&served) {
             return Err(RunError::Served { tree: served, holder: lock.to_string() });
         }
     }

@@ -1,16 +1,17 @@
 //! A checkpoint is vouched for while its run goes on, and stays so when the run is killed.
 
-use std::{fs, path::Path, process::Child};
+use std::{fs, path::Path};
 
 use serde_json::Value;
 
 use crate::{
     evidence::{self, Bundle, INCOMPLETE_RUN, PROVENANCE, attestations, check_digests},
-    lab::{Finish, Lab, eventually},
+    lab::{Finish, Lab, Running, eventually},
     needs,
 };
 
-/// A training that makes a checkpoint and goes on beside it until its writes fail.
+/// A training that makes a checkpoint and goes on beside it until its writes fail: when its run is
+/// killed, it ends by itself.
 const TRAINING: &str = r#"
     mkdir -p tree/model/step-1/shards tree/model/step-2
     head -c 300000 /dev/urandom > tree/model/step-1/shards/weights
@@ -22,11 +23,11 @@ const TRAINING: &str = r#"
     while echo more >&8; do sleep 0.02; done 2> /dev/null"#;
 
 /// Starts the training and comes back when its checkpoint is made.
-fn train(lab: &Lab) -> Child {
+fn train(lab: &Lab) -> Running {
     lab.directory("tree");
     let mut run = lab.run("train");
     run.args(["--dir", "tree", "--out", "model", "--", "sh", "-ec", TRAINING]);
-    let run = run.spawn().unwrap();
+    let run = Running::start(&mut run);
     eventually("a checkpoint is made", || lab.path("checkpointed").exists());
     run
 }
@@ -43,21 +44,21 @@ fn kinds(lab: &Lab) -> Vec<String> {
 fn a_checkpoint_is_vouched_for_while_the_run_goes_on() {
     let Some(lab) = Lab::new() else { return };
     let mut run = train(&lab);
-    assert!(run.try_wait().unwrap().is_none(), "the run has ended");
+    assert!(!run.has_ended());
     lab.verify("tree/model/step-1").succeed();
     if let Some(model_signing) = needs::program_of("ATTESTFS_MODEL_SIGNING") {
         let directory = lab.path("tree/model/step-1");
         evidence::check_model_signature(&model_signing, &directory, &lab.public_key());
     }
     assert_eq!(kinds(&lab), [PROVENANCE]);
-    kill(&mut run);
+    run.kill();
 }
 
 #[test]
 fn a_killed_run_does_not_take_its_checkpoint_back() {
     let Some(lab) = Lab::new() else { return };
     let mut run = train(&lab);
-    kill(&mut run);
+    run.kill();
     eventually("the rest is attested as incomplete", || {
         kinds(&lab) == [INCOMPLETE_RUN, PROVENANCE]
     });
@@ -107,12 +108,6 @@ fn strings_of(value: &Value, field: &str) -> Vec<String> {
     }
 }
 
-/// As the kernel does it when memory is short. The command ends by itself: its writes fail.
-fn kill(run: &mut Child) {
-    run.kill().unwrap();
-    run.wait().unwrap();
-}
-
 #[test]
 fn a_complete_model_is_a_checkpoint_by_rule() {
     let Some(lab) = Lab::new() else { return };
@@ -126,12 +121,12 @@ fn a_complete_model_is_a_checkpoint_by_rule() {
         exit 3";
     let mut run = lab.run("train");
     run.args(["--dir", "tree", "--out", "model", "--checkpoint-rule", "--", "sh", "-ec", script]);
-    let mut run = run.spawn().unwrap();
+    let mut run = Running::start(&mut run);
     let signature = lab.path("tree/model/epoch-1/model.sig");
     eventually("the rule has made a checkpoint", || Path::exists(&signature));
     lab.verify("tree/model/epoch-1").succeed();
     fs::write(lab.path("enough"), "").unwrap();
-    assert_eq!(run.wait().unwrap().code(), Some(3));
+    assert_eq!(run.code(), Some(3));
     lab.verify("tree/model/epoch-1").succeed();
     assert_eq!(kinds(&lab), [INCOMPLETE_RUN, PROVENANCE]);
 }

@@ -6,7 +6,7 @@ use rustix::process::{Signal, kill_process};
 
 use crate::{
     evidence::{PROVENANCE, check_digests, only_attestation},
-    lab::{Finish, Lab, eventually},
+    lab::{Finish, Lab, Running, eventually},
 };
 
 /// The arrows at which a debug build can be told to kill itself.
@@ -34,12 +34,12 @@ fn a_daemon_killed_while_the_command_runs_is_replaced() {
         && while ! test -e enough; do sleep 0.02; done && seq 2000 > tree/model/more";
     let mut run = lab.run("train");
     run.args(["--dir", "tree", "--out", "model", "--", "sh", "-ec", script]);
-    let mut run = run.spawn().unwrap();
+    let mut run = Running::start(&mut run);
     eventually("the command has begun", || lab.path("begun").exists());
     kill_process(lab.daemon().expect("it was started"), Signal::KILL).unwrap();
     eventually("the daemon is gone", || lab.daemon().is_none());
     fs::write(lab.path("enough"), "").unwrap();
-    assert!(run.wait().unwrap().success());
+    assert_eq!(run.code(), Some(0));
     assert_eq!(only_attestation(&lab.state()).subjects(&lab.state()).len(), 2);
     lab.verify("tree/model").succeed();
 }

@@ -2,14 +2,16 @@
 
 use std::{
     fs::{self, File},
-    os::unix::{fs::PermissionsExt, net::UnixListener, process::CommandExt},
+    os::unix::{fs::PermissionsExt, net::UnixListener},
     path::Path,
     process::{Command, Stdio},
 };
 
+use rustix::process::{Signal, kill_process};
+
 use crate::{
     evidence::{INCOMPLETE_RUN, check_digests, only_attestation},
-    lab::{ATTESTFS, Ended, Finish, Lab, eventually},
+    lab::{ATTESTFS, Ended, Finish, Lab, Running, eventually},
     needs,
 };
 
@@ -87,14 +89,14 @@ fn a_second_writable_mount_is_refused_and_the_first_is_named() {
     let Some(lab) = Lab::new() else { return };
     let tree = lab.directory("tree");
     let script = "touch ../begun; while ! test -e ../enough; do sleep 0.02; done";
-    let mut first = lab.shell("tree", script).spawn().unwrap();
+    let mut first = Running::start(&mut lab.shell("tree", script));
     eventually("the first run has begun", || lab.path("begun").exists());
-    let holder = first.id().to_string();
+    let holder = first.pid().to_string();
     check(&mut idle_run(&lab, &tree), 3, &["tree", &holder]);
     let below = lab.directory("tree/below");
     check(&mut idle_run(&lab, &below), 3, &["tree", &holder]);
     fs::write(lab.path("enough"), "").unwrap();
-    assert!(first.wait().unwrap().success());
+    assert_eq!(first.code(), Some(0));
     idle_run(&lab, &tree).succeed();
 }
 
@@ -204,10 +206,9 @@ fn a_termination_is_passed_on_to_the_command() {
     lab.directory("tree");
     let script = "trap 'echo saved > state; exit 5' TERM; touch ../begun; \
         while :; do sleep 0.02; done";
-    let mut run = lab.shell("tree", script).process_group(0).spawn().unwrap();
+    let mut run = Running::start(&mut lab.shell("tree", script));
     eventually("the command has begun", || lab.path("begun").exists());
-    let pid = rustix::process::Pid::from_child(&run);
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-    assert_eq!(run.wait().unwrap().code(), Some(5));
+    kill_process(run.pid(), Signal::TERM).unwrap();
+    assert_eq!(run.code(), Some(5));
     check_digests(&only_attestation(&lab.state()).subjects(&lab.state()));
 }

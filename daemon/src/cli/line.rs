@@ -92,7 +92,7 @@ impl Command {
     fn carry_out(self, output: Output, environment: &Environment) -> Result<ExitCode, Failure> {
         let exit = match self {
             #[cfg(feature = "mount")]
-            Self::Run(run) => return Ok(run.carry_out(environment)),
+            Self::Run(run) => return Ok(run.carry_out(output, environment)),
             Self::Verify(verify) => verify.carry_out(output, environment),
             Self::Explain(explain) => explain.carry_out(output, environment),
             #[cfg(feature = "mount")]

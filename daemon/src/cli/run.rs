@@ -3,6 +3,7 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode, time::Duration};
 use attestfs_attestation::Inputs;
 use clap::ValueEnum;
 
+use super::output::Output;
 use crate::{
     config::Environment,
     run::{self, Options},
@@ -15,8 +16,11 @@ use crate::{
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  attestfs run --stage train --dir data --dir model --out model -- python train.py
-  attestfs run --stage clean --dir data --in data/raw --out data/clean --label team=nlp -- make clean-data
+  attestfs run --stage train --dir . --out model -- python train.py
+  attestfs run --stage clean --dir data --in raw --out clean --label team=nlp -- make clean-data
+
+With --json, what attestfs says on standard error is one JSON object a line: {\"commit\": ..},
+{\"note\": ..} or {\"error\": ..}; standard output is the command's.
 
 Exit code: that of the command (128 + signal when one killed it); 125 when attestfs itself failed,
 126 when the command cannot be executed, 127 when it is not found.")]
@@ -82,14 +86,13 @@ enum HashedInputs {
 }
 
 impl Run {
-    pub(super) fn carry_out(self, environment: &Environment) -> ExitCode {
-        run::command(self.into(), environment)
+    pub(super) fn carry_out(self, output: Output, environment: &Environment) -> ExitCode {
+        run::command(self.options(output.is_json()), environment)
     }
-}
 
-impl From<Run> for Options {
-    fn from(run: Run) -> Self {
-        Self {
+    fn options(self, json: bool) -> Options {
+        let run = self;
+        Options {
             stage: run.stage,
             dirs: run.dirs,
             inputs_declared: run.inputs_declared,
@@ -101,6 +104,7 @@ impl From<Run> for Options {
             adopt: run.adopt,
             checkpoint_rule: run.checkpoint_rule,
             patience: Duration::from_secs(run.commit_patience.into()),
+            json,
             command: run.command,
         }
     }

@@ -16,10 +16,6 @@ use super::{
 };
 use crate::lineage::{LineageError, LineageStore, Origin};
 
-/// The largest statement that fits a bundle which others still read: base64 makes four bytes of
-/// three.
-const PAYLOAD_BYTES_MAX: usize = 44 << 20;
-
 /// What a commit writes beside the content.
 const PUBLICATIONS: [&str; 2] = [MODEL_SIGNATURE_FILE, CLAIMS_FILE];
 
@@ -51,9 +47,6 @@ impl Survey<'_> {
         entries.extend(self.publications());
         Ok(match model_statement(&base_name(self.root), &entries) {
             Err(refusals) => refused(refusals.to_string()),
-            Ok(payload) if payload.bytes().len() > PAYLOAD_BYTES_MAX => {
-                refused(format!("{} files are too many for one model.sig", entries.len()))
-            }
             Ok(payload) => Model::Asked(Text(payload)),
         })
     }

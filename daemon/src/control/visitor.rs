@@ -165,13 +165,13 @@ mod tests {
     fn the_run_with_the_nearest_tree_observes_a_path() {
         let runs = LiveRuns::default();
         let visitor = visitor();
-        runs.insert(&run("1", &["/data", "/work"]), &visitor, None);
-        runs.insert(&run("2", &["/work/model"]), &visitor, None);
-        runs.insert(&run("3", &["/work/model"]), &visitor, None);
+        runs.insert(&run("1", &["/data", "/jobs"]), &visitor, None);
+        runs.insert(&run("2", &["/jobs/model"]), &visitor, None);
+        runs.insert(&run("3", &["/jobs/model"]), &visitor, None);
         let at = |path| runs.at(path).map(|(run, _)| run.0);
-        assert_eq!(at("/work/model/step-1").as_deref(), Some("3"));
-        assert_eq!(at("/work/model").as_deref(), Some("3"));
-        assert_eq!(at("/work/models").as_deref(), Some("1"));
+        assert_eq!(at("/jobs/model/step-1").as_deref(), Some("3"));
+        assert_eq!(at("/jobs/model").as_deref(), Some("3"));
+        assert_eq!(at("/jobs/models").as_deref(), Some("1"));
         assert_eq!(at("/data/x").as_deref(), Some("1"));
         assert_eq!(at("/database"), None);
         assert_eq!(at("work/model"), None);

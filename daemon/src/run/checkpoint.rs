@@ -13,7 +13,7 @@ use attestfs_digest::Digests;
 use attestfs_fs::TreePath;
 use parking_lot::Mutex;
 
-use super::{console::say, finish, orders::Orders};
+use super::{finish, orders::Orders};
 use crate::client::RunLink;
 
 /// Commits checkpoints in the background, one after the other, as the rule finds them.
@@ -56,8 +56,11 @@ fn commit_each(found: &Receiver<Found>, orders: &Orders, link: &RunLink) {
     while let Ok(Found::Complete(directory)) = found.recv() {
         let path = orders.plan.path_of(&directory);
         match orders.checkpoint(&path) {
-            Ok(order) => finish::commit_checkpoint(link, order),
-            Err(failure) => say(format_args!("no checkpoint of {}: {failure}", path.display())),
+            Ok(order) => finish::commit_checkpoint(link, order, orders),
+            Err(failure) => orders
+                .plan
+                .console()
+                .say(format_args!("no checkpoint of {}: {failure}", path.display())),
         }
     }
 }

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::{
     checkpoint::Checkpoints,
-    console::{Hashing, say},
+    console::{Console, Hashing},
     describe::describe,
     failure::RunError,
     finish::{self, Verdict},
@@ -36,13 +36,14 @@ use crate::{
 /// Runs the command of `options` behind the filesystem. Answers with the command's exit code (128 +
 /// signal when one killed it), or 125, 126, 127 and 3 as the contract says.
 pub(crate) fn command(options: Options, environment: &Environment) -> ExitCode {
-    match carry_out(options, environment) {
-        Ok(code) => ExitCode::from(code),
-        Err(error) => {
-            say(&error);
+    let console = Console::new(options.json);
+    carry_out(options, environment).map_or_else(
+        |error| {
+            console.error(&error);
             ExitCode::from(error.exit_code())
-        }
-    }
+        },
+        ExitCode::from,
+    )
 }
 
 fn carry_out(options: Options, environment: &Environment) -> Result<u8, RunError> {

@@ -8,9 +8,49 @@ use std::{
 
 use attestfs_fs::MaterialProgress;
 use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+
+use super::failure::RunError;
+use crate::control::CommitReport;
+
+/// How the user is spoken to: in lines for people, or in one JSON object a line for programs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Console {
+    json: bool,
+}
+
+impl Console {
+    pub(super) fn new(json: bool) -> Self {
+        Self { json }
+    }
+
+    /// Something worth knowing: `{"note": ..}`.
+    pub(super) fn say(self, line: impl Display) {
+        if self.json { tell(&json!({ "note": line.to_string() })) } else { print(line) }
+    }
+
+    /// Why there was no run: `{"error": {"exitCode": .., "message": ..}}`.
+    pub(super) fn error(self, error: &RunError) {
+        let (exit_code, message) = (error.exit_code(), error.to_string());
+        if self.json {
+            tell(&json!({ "error": { "exitCode": exit_code, "message": message } }));
+        } else {
+            print(message);
+        }
+    }
+
+    /// What a commit made: `{"commit": ..}`, or `lines` for people.
+    pub(super) fn commit(self, report: &CommitReport, lines: impl Iterator<Item = String>) {
+        if self.json { tell(&json!({ "commit": report })) } else { lines.for_each(print) }
+    }
+}
+
+fn tell(object: &serde_json::Value) {
+    writeln!(io::stderr(), "{object}").unwrap_or_default();
+}
 
 /// One line. Nobody may be listening; that changes nothing.
-pub(super) fn say(line: impl Display) {
+fn print(line: impl Display) {
     writeln!(io::stderr(), "attestfs: {line}").unwrap_or_default();
 }
 

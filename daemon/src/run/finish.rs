@@ -3,7 +3,7 @@
 use attestfs_attestation::{INCOMPLETE_TYPE, Outcome};
 use jiff::Timestamp;
 
-use super::{console::say, orders::Orders};
+use super::{console::Console, orders::Orders};
 use crate::{
     client::RunLink,
     control::{ArtifactReport, CommitOrder, CommitReport, ModelSignature},
@@ -20,21 +20,22 @@ pub(super) enum Verdict {
 
 /// Commits the end of the stage.
 pub(super) fn commit(link: &RunLink, order: CommitOrder, orders: &Orders) -> Verdict {
+    let console = orders.plan.console();
     let missing = orders.missing_outputs();
     for output in &missing {
-        say(format_args!(
+        console.say(format_args!(
             "--out {output}: there is nothing (a relative --out is relative to the first --dir)"
         ));
     }
     match link.commit(order) {
-        Ok(report) if missing.is_empty() => tell(&report),
+        Ok(report) if missing.is_empty() => tell(console, &report),
         Ok(report) => {
-            tell(&report);
+            tell(console, &report);
             Verdict::Failed
         }
         Err(error) => {
-            say(format_args!("not attested: {error}"));
-            say(
+            console.say(format_args!("not attested: {error}"));
+            console.say(
                 "what the command wrote is recorded; the next daemon attests it as of unknown outcome",
             );
             Verdict::Failed
@@ -43,12 +44,13 @@ pub(super) fn commit(link: &RunLink, order: CommitOrder, orders: &Orders) -> Ver
 }
 
 /// Commits a checkpoint that a rule found.
-pub(super) fn commit_checkpoint(link: &RunLink, order: CommitOrder) {
+pub(super) fn commit_checkpoint(link: &RunLink, order: CommitOrder, orders: &Orders) {
+    let console = orders.plan.console();
     match link.commit(order) {
         Ok(report) => {
-            tell(&report);
+            tell(console, &report);
         }
-        Err(error) => say(format_args!("no checkpoint: {error}")),
+        Err(error) => console.say(format_args!("no checkpoint: {error}")),
     }
 }
 
@@ -59,7 +61,7 @@ pub(super) fn unrecorded(
     orders: &Orders,
     finished: Timestamp,
 ) -> Verdict {
-    say(format_args!("not attested: {error}"));
+    orders.plan.console().say(format_args!("not attested: {error}"));
     let end = RunEnd { outcome: Outcome::Unknown, finished };
     if let Err(error) = link.end(orders.journal.length(), end) {
         tracing::warn!(%error, "the daemon will find out by itself that the run ended");
@@ -67,21 +69,22 @@ pub(super) fn unrecorded(
     Verdict::Failed
 }
 
-fn tell(report: &CommitReport) -> Verdict {
-    let mut verdict = Verdict::Attested;
-    for artifact in &report.artifacts {
-        for left_out in &artifact.left_out {
-            say(format_args!("{}: left out {}: {}", artifact.root, left_out.name, left_out.reason));
-        }
-        if let Some(line) = attested(artifact) {
-            say(line);
-        }
-        if let ModelSignature::Refused(reason) = &artifact.model_signature {
-            say(format_args!("{}: no model.sig: {reason}", artifact.root));
-            verdict = Verdict::Failed;
-        }
-    }
-    verdict
+fn tell(console: Console, report: &CommitReport) -> Verdict {
+    console.commit(report, report.artifacts.iter().flat_map(lines));
+    let refused =
+        |artifact: &ArtifactReport| matches!(artifact.model_signature, ModelSignature::Refused(_));
+    if report.artifacts.iter().any(refused) { Verdict::Failed } else { Verdict::Attested }
+}
+
+fn lines(artifact: &ArtifactReport) -> Vec<String> {
+    let root = &artifact.root;
+    let left_out = artifact.left_out.iter();
+    let left_out = left_out.map(|it| format!("{root}: left out {}: {}", it.name, it.reason));
+    let unsigned = match &artifact.model_signature {
+        ModelSignature::Refused(reason) => Some(format!("{root}: no model.sig: {reason}")),
+        ModelSignature::Written | ModelSignature::NotAsked => None,
+    };
+    left_out.chain(attested(artifact)).chain(unsigned).collect()
 }
 
 fn attested(artifact: &ArtifactReport) -> Option<String> {

@@ -16,7 +16,7 @@ use attestfs_attestation::{Inputs, escaped, unescaped};
 use attestfs_fs::TreePath;
 use rustix::fs::{Mode, OFlags};
 
-use super::failure::RunError;
+use super::{console::Console, failure::RunError};
 use crate::{
     config::{Environment, StateDir},
     signer,
@@ -47,6 +47,8 @@ pub(crate) struct Options {
     pub(crate) checkpoint_rule: bool,
     /// How long a commit waits for writers.
     pub(crate) patience: Duration,
+    /// `--json`: what is said on standard error is for programs.
+    pub(crate) json: bool,
     /// The command and its arguments, at least one.
     pub(crate) command: Vec<OsString>,
 }
@@ -73,6 +75,10 @@ pub(super) struct Tree {
 }
 
 impl Plan {
+    pub(super) fn console(&self) -> Console {
+        Console::new(self.options.json)
+    }
+
     /// # Errors
     /// Whatever is wrong with the options.
     pub(super) fn new(options: Options, environment: &Environment) -> Result<Self, RunError> {

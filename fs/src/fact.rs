@@ -138,8 +138,11 @@ pub enum Fact {
         identity: Identity,
         /// The digests.
         digests: Digests,
-        /// The name now; none when the file is unlinked.
+        /// The name now, of several the one that was seen last; none when the file is unlinked.
         path: Option<TreePath>,
+        /// The other names that passed through the mount: hard links.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        also: Vec<TreePath>,
     },
     /// A version that the run wrote stays without digest.
     Unsealed {

@@ -105,6 +105,11 @@ impl Names {
         parent.path_of(name)
     }
 
+    /// The paths by all names, the one seen last first.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = FilePath> {
+        self.current.iter().rev().filter_map(|(parent, name)| parent.path_of(name))
+    }
+
     /// The path by the name seen last, be it gone.
     pub(crate) fn path_or_former(&self) -> Option<FilePath> {
         let (parent, name) = self.current.last().or(self.former.as_ref())?;

@@ -8,7 +8,8 @@ use rustix::fs::{FallocateFlags, Mode};
 use crate::{
     error::Error,
     fact::Process,
-    run::{Content, Opened, Run, Tracked},
+    identity::Identity,
+    run::{Change, Opened, Run, Tracked},
 };
 
 /// One open that may write. Dropped at RELEASE; the last one of a file lets its content settle.
@@ -30,24 +31,27 @@ impl WriteHandle {
         &self.opened.file
     }
 
+    /// What is in the file was there before: it stays, so the run builds on it.
+    pub(crate) fn tell_found(&self, identity: Identity) {
+        self.run.opened(&self.tracked, identity, &self.opened, || self.by.clone());
+    }
+
     /// Stores bytes at an offset and says how many were stored.
     ///
     /// Store and hasher see the writes of one file in the same order, under the content's lock. A
     /// short write hashes what was stored; a failed one hashes nothing.
     pub(crate) fn write(&self, bytes: &[u8], offset: u64) -> Result<usize, Error> {
-        self.change(|opened, hasher| {
-            let stored = opened.backing.write_at(&opened.file, bytes, offset)?;
-            hasher.write(offset, &bytes[..stored]);
-            Ok(stored)
-        })
+        self.change(
+            |opened| Ok(opened.backing.write_at(&opened.file, bytes, offset)?),
+            |hasher, stored| hasher.write(offset, &bytes[..*stored]),
+        )
     }
 
     pub(crate) fn truncate(&self, length: u64) -> Result<(), Error> {
-        self.change(|opened, hasher| {
-            opened.backing.truncate(&opened.file, length)?;
-            hasher.set_length(length);
-            Ok(())
-        })
+        self.change(
+            |opened| Ok(opened.backing.truncate(&opened.file, length)?),
+            |hasher, ()| hasher.set_length(length),
+        )
     }
 
     /// `fallocate` with any of its flags that keep offsets as they are: keep the size, punch,
@@ -59,16 +63,17 @@ impl WriteHandle {
         length: u64,
     ) -> Result<(), Error> {
         let end = offset.checked_add(length).ok_or(Error::Invalid)?;
-        self.change(|opened, hasher| {
-            opened.backing.allocate(&opened.file, mode, offset, length)?;
-            if !mode.contains(FallocateFlags::KEEP_SIZE) && end > hasher.length() {
-                hasher.set_length(end);
-            }
-            if mode.intersects(FallocateFlags::PUNCH_HOLE | FallocateFlags::ZERO_RANGE) {
-                hasher.touch(offset..end);
-            }
-            Ok(())
-        })
+        self.change(
+            |opened| Ok(opened.backing.allocate(&opened.file, mode, offset, length)?),
+            |hasher, ()| {
+                if !mode.contains(FallocateFlags::KEEP_SIZE) && end > hasher.length() {
+                    hasher.set_length(end);
+                }
+                if mode.intersects(FallocateFlags::PUNCH_HOLE | FallocateFlags::ZERO_RANGE) {
+                    hasher.touch(offset..end);
+                }
+            },
+        )
     }
 
     /// Copies inside the backing store, so that it can share blocks.
@@ -78,15 +83,16 @@ impl WriteHandle {
         offset: u64,
         length: usize,
     ) -> Result<usize, Error> {
-        self.change(|opened, hasher| {
-            let copied = opened.backing.copy_range(source, (&opened.file, offset), length)?;
-            let end = offset + copied as u64;
-            if end > hasher.length() {
-                hasher.set_length(end);
-            }
-            hasher.touch(offset..end);
-            Ok(copied)
-        })
+        self.change(
+            |opened| Ok(opened.backing.copy_range(source, (&opened.file, offset), length)?),
+            |hasher, copied| {
+                let end = offset + *copied as u64;
+                if end > hasher.length() {
+                    hasher.set_length(end);
+                }
+                hasher.touch(offset..end);
+            },
+        )
     }
 
     /// Takes set-user-id, and set-group-id where it means that, from a file that is written to by
@@ -97,10 +103,12 @@ impl WriteHandle {
 
     fn change<T>(
         &self,
-        operation: impl FnOnce(&Opened, &mut FileHasher) -> Result<T, Error>,
+        operation: impl FnOnce(&Opened) -> Result<T, Error>,
+        follow: impl FnOnce(&mut FileHasher, &T),
     ) -> Result<T, Error> {
         let mut content = self.tracked.content();
-        change(&self.run, &self.tracked, &mut content, (&self.opened, &self.by), operation)
+        let change = Change { tracked: &self.tracked, opened: &self.opened, by: &self.by };
+        self.run.change(&mut content, change, operation, follow)
     }
 }
 
@@ -111,31 +119,16 @@ impl Drop for WriteHandle {
 }
 
 /// Truncates a file that nobody holds open, as `truncate(2)` does.
-pub(crate) fn truncate_unopened(
-    run: &Arc<Run>,
-    tracked: &Arc<Tracked>,
-    opened: &Opened,
-    by: &Process,
-    length: u64,
-) -> Result<(), Error> {
-    let mut content = tracked.content();
-    change(run, tracked, &mut content, (opened, by), |opened, hasher| {
-        opened.backing.truncate(&opened.file, length)?;
-        hasher.set_length(length);
-        Ok(())
-    })?;
-    run.settle(tracked, &mut content, opened);
+pub(crate) fn truncate_unopened(run: &Run, change: Change<'_>, length: u64) -> Result<(), Error> {
+    let mut content = change.tracked.content();
+    run.change(
+        &mut content,
+        change,
+        |opened| Ok(opened.backing.truncate(&opened.file, length)?),
+        |hasher, ()| hasher.set_length(length),
+    )?;
+    run.settle(change.tracked, &mut content, change.opened);
     Ok(())
-}
-
-/// A file that was made without being opened (`mknod`): an empty output.
-pub(crate) fn created_unopened(
-    run: &Arc<Run>,
-    tracked: &Arc<Tracked>,
-    opened: &Opened,
-    by: &Process,
-) -> Result<(), Error> {
-    truncate_unopened(run, tracked, opened, by, 0)
 }
 
 pub(crate) fn drop_privilege_bits(opened: &Opened) -> Result<(), Error> {
@@ -149,16 +142,4 @@ pub(crate) fn drop_privilege_bits(opened: &Opened) -> Result<(), Error> {
         opened.backing.change_mode(opened.file.as_fd(), kept)?;
     }
     Ok(())
-}
-
-fn change<T>(
-    run: &Run,
-    tracked: &Arc<Tracked>,
-    content: &mut Content,
-    (opened, by): (&Opened, &Process),
-    operation: impl FnOnce(&Opened, &mut FileHasher) -> Result<T, Error>,
-) -> Result<T, Error> {
-    let size = || Ok(opened.stat()?.statx.stx_size);
-    let hasher = run.change(tracked, content, size, by)?;
-    operation(opened, hasher)
 }

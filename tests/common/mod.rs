@@ -80,13 +80,15 @@ impl Facts {
         }
     }
 
-    /// The digests of what the run wrote, by path, as the last facts tell them.
+    /// The digests of what the run wrote, by each of its paths, as the last facts tell them.
     pub(crate) fn sealed(&self) -> BTreeMap<String, Digests> {
         let mut last = BTreeMap::new();
         for fact in self.all() {
             match fact {
-                Fact::Sealed { version, digests, path, .. } => {
-                    last.insert(version, path.map(|path| (path.path, digests)));
+                Fact::Sealed { version, digests, path, also, .. } => {
+                    let paths = path.into_iter().chain(also);
+                    let told: Vec<_> = paths.map(|path| (path.path, digests)).collect();
+                    last.insert(version, told);
                 }
                 Fact::Gone { version } | Fact::Unsealed { version, .. } => {
                     last.remove(&version);

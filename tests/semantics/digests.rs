@@ -115,6 +115,39 @@ fn a_sealed_file_that_is_touched_below_keeps_its_digest_and_a_changed_one_loses_
     assert_eq!(scratch.facts.sealed().keys().collect::<Vec<_>>(), ["touched"]);
 }
 
+#[test]
+fn what_others_change_below_while_a_writer_is_open_is_in_the_digest() {
+    if !can_mount() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let appended = File::create(scratch.path("appended")).unwrap();
+    let replaced = File::create(scratch.path("replaced")).unwrap();
+    appended.write_all_at(&[1; 100], 0).unwrap();
+    replaced.write_all_at(&[1; 100], 0).unwrap();
+    let below = |name: &str| File::options().write(true).open(scratch.stored(name)).unwrap();
+    below("appended").write_all_at(b"foreign", 100).unwrap();
+    below("replaced").write_all_at(b"foreign", 10).unwrap();
+    replaced.write_all_at(&[2; 100], 100).unwrap();
+    drop((appended, replaced));
+    assert_eq!(scratch.check_digests().len(), 2);
+}
+
+#[test]
+fn a_change_that_failed_makes_no_version_and_no_wrong_digest() {
+    if !can_mount() {
+        return;
+    }
+    let prepare = |store: &std::path::Path| fs::write(store.join("material"), b"found").unwrap();
+    let scratch = Scratch::with(prepare, Inputs::Opened, Limits::default(), |backing| backing);
+    let file = File::options().read(true).write(true).open(scratch.path("material")).unwrap();
+    let too_long = 1 << 62;
+    assert!(rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, too_long).is_err());
+    drop(file);
+    assert!(scratch.check_digests().is_empty());
+    assert!(scratch.facts.materials()["material"].is_some());
+}
+
 #[derive(Clone, Debug)]
 enum Operation {
     Write { file: usize, offset: u64, length: usize, byte: u8 },

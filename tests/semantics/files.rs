@@ -9,11 +9,11 @@ use std::{
 };
 
 use rustix::{
-    fs::{CWD, FallocateFlags, RenameFlags, XattrFlags},
+    fs::{CWD, FallocateFlags, Mode, OFlags, RenameFlags, XattrFlags},
     io::Errno,
 };
 
-use crate::common::{Scratch, can_mount};
+use crate::common::{Scratch, can_mount, digests_of};
 
 #[test]
 fn what_is_written_is_read_back_and_lies_in_the_store() {
@@ -264,4 +264,37 @@ fn a_file_that_was_opened_again_and_removed_is_no_output() {
     drop(File::options().read(true).write(true).open(scratch.path("a")).unwrap());
     fs::remove_file(scratch.path("a")).unwrap();
     assert!(scratch.check_digests().is_empty());
+}
+
+#[test]
+fn truncation_by_a_reader_truncates() {
+    if !can_mount() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let path = scratch.path("a");
+    fs::write(&path, b"hello").unwrap();
+    let flags = OFlags::RDONLY | OFlags::TRUNC;
+    drop(rustix::fs::open(&path, flags, Mode::empty()).unwrap());
+    assert_eq!(path.metadata().unwrap().len(), 0);
+    assert_eq!(scratch.check_digests()["a"], digests_of(&scratch.stored("a")));
+}
+
+#[test]
+fn a_set_id_bit_survives_the_change_of_owner_at_creation() {
+    if !can_mount() {
+        return;
+    }
+    let scratch = Scratch::new();
+    fs::set_permissions(scratch.path(""), fs::Permissions::from_mode(0o777)).unwrap();
+    fs::set_permissions(scratch.path(".."), fs::Permissions::from_mode(0o755)).unwrap();
+    let made = Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "perl", "-MFcntl", "-e"])
+        .arg("sysopen(my $file, $ARGV[0], O_CREAT | O_WRONLY, 04755) or die")
+        .arg(scratch.path("tool"))
+        .status()
+        .unwrap();
+    assert!(made.success());
+    let stat = scratch.stored("tool").metadata().unwrap();
+    assert_eq!((stat.uid(), stat.mode() & 0o7777), (65534, 0o4755));
 }

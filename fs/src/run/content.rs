@@ -17,8 +17,8 @@ pub(crate) struct Content {
     pub(crate) writers: u32,
     /// Counts the changes, so that a digest of an older content is told from one of this.
     pub(crate) changes: u64,
-    /// The name under which the last fact about this version spoke of it.
-    pub(crate) told_path: Option<TreePath>,
+    /// The names under which the last fact about this version spoke of it.
+    pub(crate) told_paths: Vec<TreePath>,
     /// The identity that the kernel's page cache was filled under.
     pub(crate) cached: Option<Identity>,
 }
@@ -45,8 +45,8 @@ pub(crate) enum State {
     Hashed { version: RunVersion, identity: Identity, digests: Digests },
     /// It was there before; it stays without digest.
     Unhashed { identity: Identity },
-    /// The run changed it, and may go on.
-    Written { version: RunVersion, hasher: Box<FileHasher> },
+    /// The run changed it, and may go on. The identity is that after its last change.
+    Written { version: RunVersion, identity: Identity, hasher: Box<FileHasher> },
     /// The last writer left; the digest is being completed.
     Settling { version: RunVersion, identity: Identity },
     /// The run wrote it and the digest is final.
@@ -67,9 +67,10 @@ impl Content {
             State::Material { identity, .. }
             | State::Hashed { identity, .. }
             | State::Unhashed { identity }
+            | State::Written { identity, .. }
             | State::Settling { identity, .. }
             | State::Sealed { identity, .. } => Some(*identity),
-            State::Found | State::Written { .. } | State::Unsealed { .. } => None,
+            State::Found | State::Unsealed { .. } => None,
         }
     }
 
@@ -78,9 +79,10 @@ impl Content {
             State::Material { identity, .. }
             | State::Hashed { identity, .. }
             | State::Unhashed { identity }
+            | State::Written { identity, .. }
             | State::Settling { identity, .. }
             | State::Sealed { identity, .. } => Some(identity),
-            State::Found | State::Written { .. } | State::Unsealed { .. } => None,
+            State::Found | State::Unsealed { .. } => None,
         }
     }
 
@@ -106,10 +108,10 @@ impl Content {
         }
     }
 
-    /// Takes the hasher of a content that was being written; leaves any other state alone.
-    pub(crate) fn take_written(&mut self) -> Option<(RunVersion, Box<FileHasher>)> {
+    /// Takes what a content that was being written is followed by; leaves any other state alone.
+    pub(crate) fn take_written(&mut self) -> Option<(RunVersion, Identity, Box<FileHasher>)> {
         match mem::take(&mut self.state) {
-            State::Written { version, hasher } => Some((version, hasher)),
+            State::Written { version, identity, hasher } => Some((version, identity, hasher)),
             other => {
                 self.state = other;
                 None

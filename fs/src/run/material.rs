@@ -152,12 +152,18 @@ impl Run {
         &self,
         watch: &mut dyn FnMut(MaterialProgress) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
-        let mut left = self.materials.left.lock();
-        while *left > 0 {
-            watch(self.materials.progress(*left))?;
-            let _timed_out = self.materials.less.wait_for(&mut left, WATCH_INTERVAL);
+        loop {
+            let left = *self.materials.left.lock();
+            if left == 0 {
+                return ControlFlow::Continue(());
+            }
+            // Not under the lock, which every first open of a file takes: whoever watches may block.
+            watch(self.materials.progress(left))?;
+            let mut left = self.materials.left.lock();
+            if *left > 0 {
+                let _timed_out = self.materials.less.wait_for(&mut left, WATCH_INTERVAL);
+            }
         }
-        ControlFlow::Continue(())
     }
 
     /// Gives a material its digest, or the reason why it has none.

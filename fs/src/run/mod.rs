@@ -15,7 +15,6 @@ pub use material::{Inputs, MaterialProgress};
 pub use quiesce::{LeftOut, Scope};
 pub use run::{Limits, Run};
 
-pub(crate) use content::Content;
 pub(crate) use process::{Caller, Processes};
-pub(crate) use run::Opened;
+pub(crate) use run::{Change, Opened};
 pub(crate) use tracked::Tracked;

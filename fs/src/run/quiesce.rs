@@ -18,7 +18,7 @@ impl Scope {
     fn covers(&self, tracked: &Tracked) -> bool {
         match self {
             Self::Run => true,
-            Self::Below(root) => tracked.path().is_some_and(|path| root.covers(&path)),
+            Self::Below(root) => tracked.paths().iter().any(|path| root.covers(path)),
         }
     }
 }
@@ -67,10 +67,10 @@ impl Run {
     fn tell_where(&self, tracked: &Tracked) -> Option<LeftOut> {
         let mut content = tracked.content();
         let version = content.own_version()?;
-        let path = tracked.path();
+        let paths = tracked.paths();
         let unsealed = match &content.state {
             State::Sealed { .. } => {
-                if path != content.told_path {
+                if paths != content.told_paths {
                     self.tell_again(tracked, &mut content);
                 }
                 return None;
@@ -78,7 +78,8 @@ impl Run {
             State::Unsealed { unsealed, .. } => unsealed.clone(),
             _ => Unsealed::Open,
         };
-        content.told_path.clone_from(&path);
+        let path = paths.first().cloned();
+        content.told_paths = paths;
         let fact = Fact::Unsealed { version, unsealed: unsealed.clone(), path: path.clone() };
         self.recorder.record(fact);
         drop(content);

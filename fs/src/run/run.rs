@@ -59,6 +59,14 @@ pub struct Run {
     versions: AtomicU64,
 }
 
+/// Who changes what, and through which open file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Change<'a> {
+    pub(crate) tracked: &'a Arc<Tracked>,
+    pub(crate) opened: &'a Opened,
+    pub(crate) by: &'a Process,
+}
+
 /// An open file of the backing store, with the store it belongs to.
 #[derive(Clone, Debug)]
 pub(crate) struct Opened {
@@ -169,62 +177,74 @@ impl Run {
         }
     }
 
-    /// The run is about to change the bytes: the file becomes a new version of its own, unless it
-    /// is one already that is being written. Answers with the hasher that follows the changes.
+    /// Changes the bytes of a file by `operation`, and has the hasher `follow`. The file becomes a
+    /// new version of the run's own, unless it is one already that is being written. A failed
+    /// operation makes no version, unless it changed something all the same.
+    ///
+    /// The identity is looked at before and after: what others change below the mount meanwhile
+    /// must not end up under a digest of what passed through it.
     ///
     /// # Errors
-    /// What `size` says, which gives the length before the change.
-    pub(crate) fn change<'content>(
+    /// Those of `stat` and of `operation`.
+    pub(crate) fn change<T>(
         &self,
-        tracked: &Arc<Tracked>,
-        content: &'content mut Content,
-        size: impl FnOnce() -> Result<u64, Error>,
-        by: &Process,
-    ) -> Result<&'content mut FileHasher, Error> {
-        if !matches!(content.state, State::Written { .. }) {
-            let hasher = match size()? {
-                0 => FileHasher::new(),
-                length => FileHasher::unread(length),
-            };
-            self.begin_version(tracked, content, hasher, by);
+        content: &mut Content,
+        change: Change<'_>,
+        operation: impl FnOnce(&Opened) -> Result<T, Error>,
+        follow: impl FnOnce(&mut FileHasher, &T),
+    ) -> Result<T, Error> {
+        let before = change.opened.stat()?.identity;
+        let result = operation(change.opened);
+        let after = change.opened.stat()?.identity;
+        if result.is_err() && after == before {
+            return result;
         }
         content.changes += 1;
-        match &mut content.state {
-            State::Written { hasher, .. } => Ok(hasher),
-            _ => Err(Error::Invalid),
+        self.begin_version(content, change, before);
+        if let State::Written { hasher, identity, .. } = &mut content.state {
+            if *identity != before {
+                **hasher = FileHasher::unread(before.size);
+            }
+            match &result {
+                Ok(value) => follow(hasher, value),
+                Err(_) => **hasher = FileHasher::unread(after.size),
+            }
+            *identity = after;
         }
+        result
     }
 
-    fn begin_version(
-        &self,
-        tracked: &Arc<Tracked>,
-        content: &mut Content,
-        hasher: FileHasher,
-        by: &Process,
-    ) {
-        let hasher = Box::new(hasher);
-        let version = match std::mem::take(&mut content.state) {
+    /// The content is the run's own from now on; `before` is what it was.
+    fn begin_version(&self, content: &mut Content, change: Change<'_>, before: Identity) {
+        let version = match content.state {
+            State::Written { .. } => return,
             // The digest was not final yet: the same version goes on.
             State::Settling { version, .. } => version,
             State::Material { version, .. } => {
                 self.not_hashed(version, Unknown::Changed);
-                self.tell_written(tracked, content, by)
+                self.tell_written(change.tracked, content, change.by)
             }
             State::Sealed { version, .. } | State::Unsealed { version, .. } => {
                 self.recorder.record(Fact::Gone { version });
-                self.tell_written(tracked, content, by)
+                self.tell_written(change.tracked, content, change.by)
             }
-            _ => self.tell_written(tracked, content, by),
+            State::Found | State::Hashed { .. } | State::Unhashed { .. } => {
+                self.tell_written(change.tracked, content, change.by)
+            }
         };
-        content.state = State::Written { version, hasher };
-        self.activity.begin(tracked);
+        let hasher = match before.size {
+            0 => FileHasher::new(),
+            length => FileHasher::unread(length),
+        };
+        content.state = State::Written { version, identity: before, hasher: Box::new(hasher) };
+        self.activity.begin(change.tracked);
     }
 
     /// A file that is unlinked already is told by the name it had: whoever holds it open may write,
     /// and other names may lead to it that never passed through the mount.
     fn tell_written(&self, tracked: &Tracked, content: &mut Content, by: &Process) -> RunVersion {
         let version = self.next_version();
-        content.told_path = tracked.path();
+        content.told_paths = tracked.paths();
         let path = tracked.path_or_former().unwrap_or_else(TreePath::nowhere);
         let (file, by) = (tracked.key(), by.clone());
         self.recorder.record(Fact::Written { version, file, path, by });
@@ -280,9 +300,10 @@ impl Run {
     pub(super) fn tell_again(&self, tracked: &Tracked, content: &mut Content) {
         match content.state {
             State::Sealed { version, identity, digests } => {
-                content.told_path = tracked.path();
-                let path = content.told_path.clone();
-                self.recorder.record(Fact::Sealed { version, identity, digests, path });
+                content.told_paths = tracked.paths();
+                let mut paths = content.told_paths.iter().cloned();
+                let (path, also) = (paths.next(), paths.collect());
+                self.recorder.record(Fact::Sealed { version, identity, digests, path, also });
             }
             State::Hashed { version, identity, digests } => {
                 self.recorder.record(Fact::Hashed { version, identity, digests });
@@ -298,8 +319,8 @@ impl Run {
         version: RunVersion,
         unsealed: Unsealed,
     ) {
-        content.told_path = tracked.path();
-        let path = content.told_path.clone();
+        content.told_paths = tracked.paths();
+        let path = content.told_paths.first().cloned();
         self.recorder.record(Fact::Unsealed { version, unsealed, path });
     }
 

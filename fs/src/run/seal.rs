@@ -76,7 +76,7 @@ impl Run {
         if content.writers > 0 {
             return;
         }
-        let Some((version, hasher)) = content.take_written() else {
+        let Some((version, last, mut hasher)) = content.take_written() else {
             return;
         };
         let stat = match opened.stat() {
@@ -91,6 +91,10 @@ impl Run {
         }
         if self.exceeds_holes(&stat) {
             return self.leave_unsealed(tracked, content, version, Unsealed::Sparse);
+        }
+        // Somebody changed it below the mount since the run did: nothing that was seen counts.
+        if stat.identity != last || hasher.length() != stat.identity.size {
+            *hasher = FileHasher::unread(stat.identity.size);
         }
         content.state = State::Settling { version, identity: stat.identity };
         let job = Job {

@@ -39,6 +39,11 @@ impl Tracked {
         self.file_path().map(TreePath::from)
     }
 
+    /// All places where the file is, the one seen last first.
+    pub(crate) fn paths(&self) -> Vec<TreePath> {
+        self.names.lock().paths().map(TreePath::from).collect()
+    }
+
     /// Where the file is now, or was when it had a name.
     pub(crate) fn path_or_former(&self) -> Option<TreePath> {
         self.names.lock().path_or_former().map(TreePath::from)

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    run::Caller,
+    run::{Caller, Change},
     write::{drop_privilege_bits, truncate_unopened},
 };
 
@@ -73,13 +73,15 @@ impl Vfs {
             return writer.drop_privilege_bits();
         }
         let tracked = inode.tracked().ok_or(Error::Invalid)?;
-        let opened = self.opened(self.backing.open(&inode.node, OFlags::RDWR)?);
+        let opened = self.open_backing(inode, OFlags::WRONLY)?;
         if length > 0 {
             // What stays of the content was there before: a material, as with an append.
             let identity = opened.stat()?.identity;
             self.run.opened(tracked, identity, &opened, || self.processes.of(caller));
         }
-        truncate_unopened(&self.run, tracked, &opened, &self.processes.of(caller), length)?;
+        let by = self.processes.of(caller);
+        let change = Change { tracked, opened: &opened, by: &by };
+        truncate_unopened(&self.run, change, length)?;
         drop_privilege_bits(&opened)
     }
 

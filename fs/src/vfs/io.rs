@@ -16,9 +16,10 @@ use super::{
 use crate::{
     backing::DirectoryEntry,
     error::Error,
+    fact::Process,
     read::{self, ReadHandle},
-    run::{Caller, Opened, Tracked},
-    write::WriteHandle,
+    run::{Caller, Change, Opened, Tracked},
+    write::{WriteHandle, truncate_unopened},
 };
 
 /// Whether the pages that the kernel kept of a file still hold what the file holds.
@@ -43,24 +44,38 @@ impl Vfs {
         };
         let access = flags & OFlags::ACCMODE;
         let opened = self.open_backing(&inode, access)?;
-        let truncates = flags.contains(OFlags::TRUNC) && access != OFlags::RDONLY;
         let page_cache = self.page_cache(&tracked, &opened)?;
+        let truncates = flags.contains(OFlags::TRUNC);
         let identity = opened.stat()?.identity;
-        // Who opens an empty file to write to it brings nothing along.
-        let brings_nothing = access != OFlags::RDONLY && identity.size == 0;
-        if !truncates && !brings_nothing {
-            self.run.opened(&tracked, identity, &opened, || self.processes.of(caller));
-        }
+        let by = || self.processes.of(caller);
         if access == OFlags::RDONLY {
-            let reader = ReadHandle::new(opened);
-            return Ok((self.handles.insert(Handle::Reader(Arc::new(reader))), page_cache));
+            if truncates {
+                self.truncate_unopened(&inode, &tracked, &by())?;
+            } else {
+                self.run.opened(&tracked, identity, &opened, by);
+            }
+            let reader = Handle::Reader(Arc::new(ReadHandle::new(opened)));
+            return Ok((self.handles.insert(reader), page_cache));
         }
-        let run = Arc::clone(&self.run);
-        let writer = WriteHandle::new(run, tracked, opened, self.processes.of(caller));
+        let writer = WriteHandle::new(Arc::clone(&self.run), tracked, opened, by());
         if truncates {
             writer.truncate(0)?;
+        } else if identity.size > 0 {
+            // Who opens an empty file to write to it brings nothing along.
+            writer.tell_found(identity);
         }
         Ok((self.handles.insert(Handle::Writer(Arc::new(writer))), page_cache))
+    }
+
+    /// `O_TRUNC`, which Linux grants to readers as well, if they may write.
+    fn truncate_unopened(
+        &self,
+        inode: &Inode,
+        tracked: &Arc<Tracked>,
+        by: &Process,
+    ) -> Result<(), Error> {
+        let opened = self.open_backing(inode, OFlags::WRONLY)?;
+        truncate_unopened(&self.run, Change { tracked, opened: &opened, by }, 0)
     }
 
     pub(crate) fn release(&self, id: HandleId) {
@@ -161,7 +176,7 @@ impl Vfs {
 
     /// A file that is written to is opened readable too where that is allowed, so that it can be
     /// read back for its digest.
-    fn open_backing(&self, inode: &Inode, access: OFlags) -> Result<Opened, Error> {
+    pub(super) fn open_backing(&self, inode: &Inode, access: OFlags) -> Result<Opened, Error> {
         let file = if access == OFlags::WRONLY {
             self.backing
                 .open(&inode.node, OFlags::RDWR)

@@ -2,6 +2,7 @@
 
 use std::{
     ffi::OsStr,
+    fs::File,
     os::fd::AsFd,
     path::{Path, PathBuf},
     sync::Arc,
@@ -17,9 +18,19 @@ use super::{
 use crate::{
     backing::{Node, Stat},
     error::Error,
-    run::{Caller, Opened},
-    write::{WriteHandle, created_unopened},
+    fact::Process,
+    run::{Caller, Change, Opened},
+    write::{WriteHandle, truncate_unopened},
 };
+
+/// Something that is being made for a caller.
+struct Created<'a> {
+    parent: &'a Inode,
+    name: &'a OsStr,
+    /// As the caller wants it, its umask taken off.
+    mode: Mode,
+    caller: Caller,
+}
 
 impl Vfs {
     pub(crate) fn lookup(&self, parent: InodeId, name: &OsStr) -> Result<Attributes, Error> {
@@ -45,23 +56,56 @@ impl Vfs {
         let existed = self.backing.lookup(&parent.node, name).is_ok();
         let wanted = OFlags::RDWR | (flags & (OFlags::EXCL | OFlags::TRUNC));
         let file = self.backing.create(&parent.node, name, wanted, mode)?;
+        let created = Created { parent: &parent, name, mode, caller };
+        if existed {
+            return self.open_existing(&created, file, flags.contains(OFlags::TRUNC));
+        }
+        self.open_new(&created, file).inspect_err(|_| self.undo(&created))
+    }
+
+    fn open_new(&self, made: &Created<'_>, file: File) -> Result<(Attributes, HandleId), Error> {
         let node = self.backing.node_of(&file)?;
-        if !existed {
-            self.give_to(&parent, &node, caller)?;
-        }
-        let (inode, attributes) = self.enter(&parent, name, node)?;
-        let tracked = Arc::clone(inode.tracked().ok_or(Error::Invalid)?);
-        let opened = Opened { backing: Arc::clone(&self.backing), file: Arc::new(file) };
-        let by = self.processes.of(caller);
-        if existed && !flags.contains(OFlags::TRUNC) {
-            let identity = attributes.stat.identity;
-            self.run.opened(&tracked, identity, &opened, || by.clone());
-        }
-        let writer = WriteHandle::new(Arc::clone(&self.run), tracked, opened, by);
-        if !existed || flags.contains(OFlags::TRUNC) {
+        self.give_to(made, &node)?;
+        let (inode, attributes) = self.enter(made.parent, made.name, node)?;
+        let by = self.processes.of(made.caller);
+        let opened = self.writer(&inode, file, by).and_then(|writer| {
             writer.truncate(0)?;
+            Ok(self.handles.insert(Handle::Writer(Arc::new(writer))))
+        });
+        // Without an answer the kernel holds no reference.
+        let handle = opened.inspect_err(|_| self.inodes.forget(inode.id, 1))?;
+        Ok((attributes, handle))
+    }
+
+    /// Somebody else made it between the kernel's lookup and now.
+    fn open_existing(
+        &self,
+        found: &Created<'_>,
+        file: File,
+        truncated: bool,
+    ) -> Result<(Attributes, HandleId), Error> {
+        let node = self.backing.node_of(&file)?;
+        let (inode, attributes) = self.enter(found.parent, found.name, node)?;
+        let by = self.processes.of(found.caller);
+        let writer = self.writer(&inode, file, by)?;
+        if truncated {
+            writer.truncate(0)?;
+        } else {
+            writer.tell_found(attributes.stat.identity);
         }
         Ok((attributes, self.handles.insert(Handle::Writer(Arc::new(writer)))))
+    }
+
+    fn writer(&self, inode: &Inode, file: File, by: Process) -> Result<WriteHandle, Error> {
+        let tracked = Arc::clone(inode.tracked().ok_or(Error::Invalid)?);
+        Ok(WriteHandle::new(Arc::clone(&self.run), tracked, self.opened(file), by))
+    }
+
+    /// A file that the caller was told could not be made must not be there.
+    fn undo(&self, made: &Created<'_>) {
+        if let Err(errno) = self.backing.unlink(&made.parent.node, made.name) {
+            tracing::warn!(%errno, name = ?made.name, "a file that failed to be made stays");
+        }
     }
 
     pub(crate) fn make_node(
@@ -73,12 +117,15 @@ impl Vfs {
     ) -> Result<Attributes, Error> {
         let parent = self.inodes.find(parent)?;
         let node = self.backing.make_node(&parent.node, name, kind, mode, device)?;
-        self.give_to(&parent, &node, caller)?;
+        self.give_to(&Created { parent: &parent, name, mode, caller }, &node)?;
         let (inode, attributes) = self.enter(&parent, name, node)?;
         if let Some(tracked) = inode.tracked() {
             let file = self.backing.open(&inode.node, OFlags::RDWR)?;
             let opened = Opened { backing: Arc::clone(&self.backing), file: Arc::new(file) };
-            created_unopened(&self.run, tracked, &opened, &self.processes.of(caller))?;
+            let by = self.processes.of(caller);
+            // An output, though an empty one.
+            let change = Change { tracked, opened: &opened, by: &by };
+            truncate_unopened(&self.run, change, 0)?;
         }
         Ok(attributes)
     }
@@ -92,7 +139,7 @@ impl Vfs {
     ) -> Result<Attributes, Error> {
         let parent = self.inodes.find(parent)?;
         let node = self.backing.make_directory(&parent.node, name, mode)?;
-        self.give_to(&parent, &node, caller)?;
+        self.give_to(&Created { parent: &parent, name, mode, caller }, &node)?;
         self.enter(&parent, name, node).map(|(_, attributes)| attributes)
     }
 
@@ -105,7 +152,8 @@ impl Vfs {
     ) -> Result<Attributes, Error> {
         let parent = self.inodes.find(parent)?;
         let node = self.backing.symlink(&parent.node, name, target)?;
-        self.give_to(&parent, &node, caller)?;
+        let mode = Mode::empty();
+        self.give_to(&Created { parent: &parent, name, mode, caller }, &node)?;
         self.enter(&parent, name, node).map(|(_, attributes)| attributes)
     }
 
@@ -253,14 +301,20 @@ impl Vfs {
 
     /// What we made as ourselves belongs to the caller. In a directory with the set-group-id bit
     /// the group stays the directory's.
-    fn give_to(&self, parent: &Inode, node: &Node, caller: Caller) -> Result<(), Error> {
-        let made = self.backing.stat(node.as_fd())?.statx;
-        let above = self.stat(parent)?.statx;
+    fn give_to(&self, made: &Created<'_>, node: &Node) -> Result<(), Error> {
+        let caller = made.caller;
+        let now = self.backing.stat(node.as_fd())?.statx;
+        let above = self.stat(made.parent)?.statx;
         let inherits = u32::from(above.stx_mode) & Mode::SGID.bits() != 0;
-        let uid = (made.stx_uid != caller.uid).then_some(caller.uid);
-        let gid = (!inherits && made.stx_gid != caller.gid).then_some(caller.gid);
-        if uid.is_some() || gid.is_some() {
-            self.backing.change_owner(node, uid, gid)?;
+        let uid = (now.stx_uid != caller.uid).then_some(caller.uid);
+        let gid = (!inherits && now.stx_gid != caller.gid).then_some(caller.gid);
+        if uid.is_none() && gid.is_none() {
+            return Ok(());
+        }
+        self.backing.change_owner(node, uid, gid)?;
+        // Which takes set-id bits away that the caller may ask for.
+        if made.mode.intersects(Mode::SUID | Mode::SGID) {
+            self.backing.change_mode(node.as_fd(), made.mode)?;
         }
         Ok(())
     }

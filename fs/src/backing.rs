@@ -23,7 +23,7 @@ use rustix::{
     io::Errno,
 };
 
-use crate::identity::{Identity, STAT_MASK};
+use crate::identity::{Filesystem, Identity, STAT_MASK};
 
 /// A file of any kind in the backing store, held by an `O_PATH` descriptor: it stays reachable
 /// when its name changes or goes.
@@ -134,8 +134,8 @@ pub trait Backing: Debug + Send + Sync {
 #[derive(Debug)]
 pub struct Directory {
     root: OwnedFd,
-    /// `f_fsid` by device, so that a `stat` is one system call.
-    filesystems: Mutex<HashMap<u64, u64>>,
+    /// By device, so that a `stat` is one system call.
+    filesystems: Mutex<HashMap<u64, Filesystem>>,
 }
 
 impl Directory {
@@ -144,14 +144,14 @@ impl Directory {
         Self { root, filesystems: Mutex::default() }
     }
 
-    fn filesystem(&self, device: u64, file: BorrowedFd<'_>) -> Result<u64> {
+    fn filesystem(&self, device: u64, file: BorrowedFd<'_>) -> Result<Filesystem> {
         let mut known = self.filesystems.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(id) = known.get(&device) {
-            return Ok(*id);
+        if let Some(filesystem) = known.get(&device) {
+            return Ok(*filesystem);
         }
-        let id = rustix::fs::fstatvfs(file)?.f_fsid;
-        known.insert(device, id);
-        Ok(id)
+        let filesystem = Filesystem::of(file)?;
+        known.insert(device, filesystem);
+        Ok(filesystem)
     }
 }
 

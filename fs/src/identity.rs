@@ -1,7 +1,7 @@
 use std::os::fd::AsFd;
 
 use rustix::{
-    fs::{AtFlags, Statx, StatxFlags, StatxTimestamp, fstatvfs, statx},
+    fs::{AtFlags, FsWord, Statx, StatxFlags, StatxTimestamp, fstatfs, fstatvfs, statx},
     io,
 };
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ pub struct FileKey {
     pub filesystem: u64,
     /// `stx_ino`.
     pub inode: u64,
-    /// `stx_btime`, nanoseconds since 1970; 0 where the filesystem has none.
+    /// `stx_btime`, nanoseconds since 1970; 0 where the filesystem has none, or one that changes.
     pub born_ns: i64,
 }
 
@@ -42,16 +42,17 @@ impl Identity {
     /// # Errors
     /// What `statx` and `fstatvfs` say.
     pub fn of(file: impl AsFd) -> io::Result<Self> {
-        let filesystem = fstatvfs(&file)?.f_fsid;
+        let filesystem = Filesystem::of(&file)?;
         let stat = statx(&file, c"", AtFlags::EMPTY_PATH, STAT_MASK)?;
         Ok(Self::from_statx(filesystem, &stat))
     }
 
-    pub(crate) fn from_statx(filesystem: u64, stat: &Statx) -> Self {
-        let born = StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::BTIME);
+    pub(crate) fn from_statx(filesystem: Filesystem, stat: &Statx) -> Self {
+        let given = StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::BTIME);
+        let born = given && filesystem.births_stay;
         Self {
             file: FileKey {
-                filesystem,
+                filesystem: filesystem.id,
                 inode: stat.stx_ino,
                 born_ns: if born { nanoseconds(stat.stx_btime) } else { 0 },
             },
@@ -61,6 +62,25 @@ impl Identity {
         }
     }
 }
+
+/// What has to be known of a filesystem to identify its files.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Filesystem {
+    id: u64,
+    /// An overlay takes a file up to its upper layer when it is first changed: the inode number
+    /// stays, the birth is that of the copy.
+    births_stay: bool,
+}
+
+impl Filesystem {
+    pub(crate) fn of(file: impl AsFd) -> io::Result<Self> {
+        let births_stay = fstatfs(&file)?.f_type != OVERLAY_MAGIC;
+        Ok(Self { id: fstatvfs(&file)?.f_fsid, births_stay })
+    }
+}
+
+/// `OVERLAYFS_SUPER_MAGIC`.
+const OVERLAY_MAGIC: FsWord = 0x794c_7630;
 
 /// What must be asked for so that [`Identity::from_statx`] can answer.
 pub(crate) const STAT_MASK: StatxFlags = StatxFlags::BASIC_STATS.union(StatxFlags::BTIME);

@@ -3,11 +3,15 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests, which may fail")]
 
 use std::{
+    collections::BTreeSet,
+    ffi::CString,
     fs::{self, File},
     io::Write,
+    path::Path,
 };
 
 use attestfs_fs::{Fact, Inputs, Limits, TreePath, Unknown};
+use rustix::mount::{MountFlags, UnmountFlags};
 
 use crate::common::{Scratch, can_mount, digests_of};
 
@@ -143,4 +147,37 @@ fn a_rename_before_close_is_followed() {
     drop(file);
     let sealed = scratch.check_digests();
     assert_eq!(sealed.keys().collect::<Vec<_>>(), ["model"]);
+}
+
+#[test]
+fn on_an_overlay_a_file_stays_itself_when_it_is_copied_up() {
+    if !can_mount() {
+        return;
+    }
+    let overlay = |store: &Path| {
+        let layers = store.parent().unwrap().join("layers");
+        for layer in ["lower", "upper", "work"] {
+            fs::create_dir_all(layers.join(layer)).unwrap();
+        }
+        fs::write(layers.join("lower/base"), b"base").unwrap();
+        let options =
+            format!("lowerdir={0}/lower,upperdir={0}/upper,workdir={0}/work", layers.display());
+        let options = CString::new(options).unwrap();
+        let flags = MountFlags::empty();
+        rustix::mount::mount(c"overlay", store, c"overlay", flags, options.as_c_str()).unwrap();
+    };
+    let scratch = Scratch::with(overlay, Inputs::Opened, Limits::default(), |backing| backing);
+    let mut base = File::options().append(true).open(scratch.path("base")).unwrap();
+    scratch.quiesce();
+    base.write_all(b" and more").unwrap();
+    drop(base);
+    let sealed = scratch.check_digests();
+    rustix::mount::unmount(scratch.stored(""), UnmountFlags::DETACH).unwrap();
+    assert_eq!(sealed.keys().collect::<Vec<_>>(), ["base"]);
+    let keys = scratch.facts.all().into_iter().filter_map(|fact| match fact {
+        Fact::Opened { identity, .. } | Fact::Sealed { identity, .. } => Some(identity.file),
+        Fact::Written { file, .. } => Some(file),
+        _ => None,
+    });
+    assert_eq!(keys.collect::<BTreeSet<_>>().len(), 1);
 }

@@ -150,8 +150,11 @@ pub enum Fact {
         version: RunVersion,
         /// Why.
         unsealed: Unsealed,
-        /// The name now; none when the file is unlinked.
+        /// As in [`Fact::Sealed`].
         path: Option<TreePath>,
+        /// As in [`Fact::Sealed`].
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        also: Vec<TreePath>,
     },
     /// The content of this version, which the run wrote, is gone: overwritten by this run as a later
     /// version, or unlinked.

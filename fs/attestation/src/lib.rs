@@ -25,7 +25,7 @@ pub use draft::{Draft, DraftError};
 pub use incomplete::{INCOMPLETE_TYPE, IncompleteRun};
 pub use key::{KEY_FILE_MAX, KeyError, KeyHint, SigningError, SigningKey, VerifyingKey};
 pub use manifest::{LISTED_MAX, Listing, MANIFEST_MAX, Manifest, ManifestError};
-pub use name::{escaped, file_uri, is_canonical, is_publication, unescaped};
+pub use name::{PUBLICATIONS, escaped, file_uri, is_canonical, is_publication, unescaped};
 pub use oms::{
     Content, Difference, Entry, EntryKind, HashType, IgnoredPaths, MODEL_SIGNATURE_FILE,
     MODEL_SIGNATURE_TYPE, ModelManifest, OmsError, OmsRefusal, OmsRefusals, model_statement,

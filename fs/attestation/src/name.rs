@@ -56,11 +56,13 @@ pub fn is_canonical(name: &str) -> bool {
     !name.contains('\0') && name.split('/').all(|component| !matches!(component, "" | "." | ".."))
 }
 
-/// Whether a commit itself writes a file of this name: a model signature or claims, wherever below
-/// an artifact's root. They are never subjects.
+/// The files that a commit itself writes into an artifact's directory.
+pub const PUBLICATIONS: [&str; 2] = [CLAIMS_FILE, MODEL_SIGNATURE_FILE];
+
+/// Whether a file has the name of a publication, wherever below an artifact's root. Such files are
+/// never subjects.
 pub fn is_publication(name: &str) -> bool {
-    let base_name = name.rsplit('/').next().unwrap_or_default();
-    base_name == MODEL_SIGNATURE_FILE || base_name == CLAIMS_FILE
+    PUBLICATIONS.contains(&name.rsplit('/').next().unwrap_or_default())
 }
 
 /// The directories that lead to a name, and the name itself: `a`, `a/b`, `a/b/c`.

@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     backing::Backing,
+    error::Error,
     fact::{Fact, RunVersion, TreePath, Unknown},
     identity::Identity,
     port::KnownDigests,
@@ -193,19 +194,15 @@ impl Run {
             return Err(Unknown::NotWanted);
         }
         let opened = job.open()?;
-        let before = opened.stat().map_err(|error| Unknown::Unreadable(error.to_string()))?;
-        if !job.is_still(before.identity) {
+        if !job.is_still_in(&opened)? {
             return Err(Unknown::Changed);
         }
-        if self.exceeds_holes(&before) {
+        let stat = opened.stat().map_err(unreadable)?;
+        if self.exceeds_holes(&stat) {
             return Err(Unknown::TooLarge);
         }
-        let digests = self.watched_digests(job, &opened, before.identity.size)?;
-        let after = opened.stat().map_err(|error| Unknown::Unreadable(error.to_string()))?;
-        if !job.is_still(after.identity) {
-            return Err(Unknown::Changed);
-        }
-        Ok(digests)
+        let digests = self.watched_digests(job, &opened, job.identity.size)?;
+        if job.is_still_in(&opened)? { Ok(digests) } else { Err(Unknown::Changed) }
     }
 
     fn watched_digests(&self, job: &Job, opened: &Opened, size: u64) -> Result<Digests, Unknown> {
@@ -238,15 +235,22 @@ impl Job {
         Ok(Opened { backing: Arc::clone(backing), file: Arc::new(file) })
     }
 
-    /// Whether nothing but metadata, and that through the mount, changed since the open.
-    fn is_still(&self, identity: Identity) -> bool {
-        identity == self.identity || self.tracked.content().identity() == Some(identity)
+    /// Whether nothing but metadata, and that through the mount, changed since the open. Looked at
+    /// under the lock, which every change of metadata through the mount holds as well.
+    fn is_still_in(&self, opened: &Opened) -> Result<bool, Unknown> {
+        let content = self.tracked.content();
+        let now = opened.stat().map_err(unreadable)?.identity;
+        Ok(now == self.identity || content.identity() == Some(now))
     }
 
     /// Whether the digest still has a taker: the run has not changed the content itself.
     fn is_wanted(&self) -> bool {
         matches!(self.tracked.content().state, State::Material { version, .. } if version == self.version)
     }
+}
+
+fn unreadable(error: Error) -> Unknown {
+    Unknown::Unreadable(error.to_string())
 }
 
 fn work(jobs: &Queue<Job>, run: &Weak<Run>) {

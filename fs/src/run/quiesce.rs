@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{content::State, run::Run, tracked::Tracked};
-use crate::fact::{Fact, TreePath, Unsealed};
+use crate::fact::{TreePath, Unsealed};
 
 /// Which files are meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,12 +78,9 @@ impl Run {
             State::Unsealed { unsealed, .. } => unsealed.clone(),
             _ => Unsealed::Open,
         };
-        let path = paths.first().cloned();
-        content.told_paths = paths;
-        let fact = Fact::Unsealed { version, unsealed: unsealed.clone(), path: path.clone() };
-        self.recorder.record(fact);
+        self.tell_unsealed(tracked, &mut content, version, unsealed.clone());
         drop(content);
-        path.map(|path| LeftOut { path, unsealed })
+        paths.into_iter().next().map(|path| LeftOut { path, unsealed })
     }
 }
 

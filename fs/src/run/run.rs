@@ -300,9 +300,7 @@ impl Run {
     pub(super) fn tell_again(&self, tracked: &Tracked, content: &mut Content) {
         match content.state {
             State::Sealed { version, identity, digests } => {
-                content.told_paths = tracked.paths();
-                let mut paths = content.told_paths.iter().cloned();
-                let (path, also) = (paths.next(), paths.collect());
+                let (path, also) = tell_names(tracked, content);
                 self.recorder.record(Fact::Sealed { version, identity, digests, path, also });
             }
             State::Hashed { version, identity, digests } => {
@@ -319,9 +317,8 @@ impl Run {
         version: RunVersion,
         unsealed: Unsealed,
     ) {
-        content.told_paths = tracked.paths();
-        let path = content.told_paths.first().cloned();
-        self.recorder.record(Fact::Unsealed { version, unsealed, path });
+        let (path, also) = tell_names(tracked, content);
+        self.recorder.record(Fact::Unsealed { version, unsealed, path, also });
     }
 
     pub(super) fn not_hashed(&self, version: RunVersion, unknown: Unknown) {
@@ -331,6 +328,13 @@ impl Run {
     fn next_version(&self) -> RunVersion {
         RunVersion(self.versions.fetch_add(1, Ordering::Relaxed))
     }
+}
+
+/// The names by which a fact is about to speak of the file: the one seen last, and the others.
+fn tell_names(tracked: &Tracked, content: &mut Content) -> (Option<TreePath>, Vec<TreePath>) {
+    content.told_paths = tracked.paths();
+    let mut paths = content.told_paths.iter().cloned();
+    (paths.next(), paths.collect())
 }
 
 impl Drop for Run {

@@ -8,7 +8,7 @@ use std::{
     process::Command,
 };
 
-use attestfs_fs::{Inputs, Limits, Unsealed};
+use attestfs_fs::{Fact, Inputs, Limits, Unsealed};
 use proptest::prelude::*;
 use rustix::fs::FallocateFlags;
 
@@ -88,6 +88,46 @@ fn a_file_that_is_still_open_is_left_out_and_named() {
     assert_eq!((left_out[0].path.path.as_str(), &left_out[0].unsealed), ("open", &Unsealed::Open));
     drop(file);
     assert_eq!(scratch.check_digests().len(), 2);
+}
+
+#[test]
+fn a_file_that_is_still_open_is_told_by_each_of_its_names() {
+    if !can_mount() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let file = File::create(scratch.path("open")).unwrap();
+    fs::hard_link(scratch.path("open"), scratch.path("link")).unwrap();
+    scratch.run.quiesce(&attestfs_fs::Scope::Run, std::time::Duration::from_millis(200));
+    let last = scratch.facts.all().pop();
+    let Some(Fact::Unsealed { path: Some(path), also, .. }) = last else {
+        panic!("{last:?}");
+    };
+    let names: Vec<_> = [path].into_iter().chain(also).map(|name| name.path).collect();
+    assert_eq!(names, ["link", "open"]);
+    drop(file);
+}
+
+#[test]
+fn the_names_of_a_file_that_has_very_many_are_told_once_when_the_run_comes_to_rest() {
+    if !can_mount() {
+        return;
+    }
+    let scratch = Scratch::new();
+    fs::write(scratch.path("0"), b"x").unwrap();
+    for link in 1..500 {
+        fs::hard_link(scratch.path("0"), scratch.path(&link.to_string())).unwrap();
+    }
+    scratch.quiesce();
+    let facts = scratch.facts.all().into_iter();
+    let told: Vec<_> = facts
+        .filter_map(|fact| match fact {
+            Fact::Sealed { also, .. } => Some(also.len() + 1),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told.last(), Some(&500));
+    assert!(told.iter().sum::<usize>() < 5000, "{told:?}");
 }
 
 #[test]

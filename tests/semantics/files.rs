@@ -225,7 +225,7 @@ fn o_append_and_o_direct_write_where_they_should() {
         .write(true)
         .create(true)
         .truncate(true)
-        .custom_flags(rustix::fs::OFlags::DIRECT.bits().cast_signed())
+        .custom_flags(OFlags::DIRECT.bits().cast_signed())
         .open(scratch.path("direct"))
         .unwrap();
     direct.write_all_at(&vec![9; 1 << 20], 0).unwrap();

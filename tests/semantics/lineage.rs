@@ -16,7 +16,7 @@ use rustix::mount::{MountFlags, UnmountFlags};
 use crate::common::{Scratch, can_mount, digests_of};
 
 fn scratch_with(files: &[(&str, &[u8])], inputs: Inputs) -> Scratch {
-    let prepare = |store: &std::path::Path| {
+    let prepare = |store: &Path| {
         for (name, bytes) in files {
             fs::write(store.join(name), bytes).unwrap();
         }

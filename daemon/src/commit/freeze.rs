@@ -21,7 +21,7 @@ use super::{
 use crate::{
     control::{ArtifactOrder, CommitOrder},
     lineage::{
-        LineageError, LineageStore, Material, MaterialDigest, OutputState, Run, RunOutputs,
+        LineageError, LineageStore, Material, MaterialDigest, Output, OutputState, Run, RunOutputs,
         Subject, VersionId,
     },
 };
@@ -30,7 +30,11 @@ use crate::{
 const ANCESTORS_MAX: usize = 256;
 
 /// Why an artifact has no statement, mostly.
-const NOTHING_WRITTEN: &str = "the run wrote nothing there that could be attested";
+const NOTHING_WRITTEN: &str = "the run wrote nothing there; what was attested before stays";
+const NOTHING_SEALED: &str = "nothing that the run wrote there could be attested";
+
+/// Why a file is no subject that would speak of itself, or takes the name of what does.
+const NAMED_LIKE_AN_ATTESTATION: &str = "only attestations have this name: rename it";
 
 /// Writes down what the order's statements say. Of the effects of a commit this has one: manifests
 /// are put on the shelf, where they are found by their digest and nobody minds them.
@@ -88,6 +92,28 @@ struct Gathered {
     left_out: BTreeMap<String, String>,
 }
 
+impl Gathered {
+    /// A file is a subject by each of its names that still holds, and left out when none does.
+    fn take(&mut self, output: &Output, scope: &Scope<'_>, directory: &Directory) {
+        let mut broken = BTreeMap::new();
+        let mut holds = false;
+        for name in output.names().filter_map(|path| scope.name(path)) {
+            match sealed(directory, name, &output.state) {
+                Ok(product) => {
+                    self.products.insert(name.to_owned(), (product, output.version));
+                    holds = true;
+                }
+                Err(reason) => {
+                    broken.insert(name.to_owned(), reason);
+                }
+            }
+        }
+        if !holds {
+            self.left_out.append(&mut broken);
+        }
+    }
+}
+
 impl View<'_> {
     /// What is said of one directory. One that is missing, or holds nothing of this run, does not
     /// keep the others from being attested.
@@ -103,13 +129,16 @@ impl View<'_> {
         let gathered = self.gather(&Scope::of(order), &directory);
         let left_out = left_out(&gathered);
         let statement = self.statement(&root, gathered, &left_out)?;
-        let nothing = statement.is_none().then(|| NOTHING_WRITTEN.to_owned());
+        let nothing = if left_out.is_empty() { NOTHING_WRITTEN } else { NOTHING_SEALED };
+        let nothing = statement.is_none().then(|| nothing.to_owned());
         Ok(Artifact {
             tree: tree.to_owned(),
             path: order.path.clone(),
             directory: Some(key),
             model: match (&nothing, self.signs_model(order)) {
                 (_, false) => Model::NotAsked,
+                // A stage that found its work done (make, a resumed job) is no failure.
+                (Some(_), true) if left_out.is_empty() => Model::NotAsked,
                 (Some(reason), true) => Model::Refused(reason.clone()),
                 (None, true) => self.model(order, &directory, &left_out)?,
             },
@@ -135,18 +164,7 @@ impl View<'_> {
     fn gather(&self, scope: &Scope<'_>, directory: &Directory) -> Gathered {
         let mut gathered = Gathered::default();
         for output in &self.outputs.kept {
-            let Some(name) = output.path.as_ref().and_then(|path| scope.name(path)) else {
-                continue;
-            };
-            match sealed(directory, name, &output.state) {
-                Ok(product) => {
-                    let product = (product, output.version);
-                    gathered.products.insert(name.to_owned(), product);
-                }
-                Err(reason) => {
-                    gathered.left_out.insert(name.to_owned(), reason);
-                }
-            }
+            gathered.take(output, scope, directory);
         }
         let Gathered { products, left_out } = &mut gathered;
         left_out.retain(|name, _| !products.contains_key(name));
@@ -243,8 +261,7 @@ impl<'a> Scope<'a> {
         let name = below(self.path, &path.path)?;
         let wanted = path.tree == self.tree
             && self.only.as_ref().is_none_or(|only| only.contains(name))
-            && !self.unsettled.contains_key(name)
-            && !is_publication(name);
+            && !self.unsettled.contains_key(name);
         wanted.then_some(name)
     }
 }
@@ -292,6 +309,9 @@ fn subject((product, version): &(Product, VersionId)) -> Subject {
 
 /// The output as a subject, or why it is none.
 fn sealed(directory: &Directory, name: &str, state: &OutputState) -> Result<Product, String> {
+    if is_publication(name) {
+        return Err(NAMED_LIKE_AN_ATTESTATION.to_owned());
+    }
     let (identity, digests) = match state {
         OutputState::Unsealed { reason } => return Err(reason.to_string()),
         OutputState::Sealed { identity, digests } => (identity, digests),

@@ -30,7 +30,7 @@ pub enum LineageError {
         expected: u32,
     },
     /// No run of that name began here.
-    #[error("no run '{0}' is known to this store; begin it first")]
+    #[error("this store knows no run '{0}'")]
     UnknownRun(RunId),
     /// The name of a run is empty or too long.
     #[error("'{name}' cannot be the name of a {what}: expected 1 to {bytes_max} bytes")]

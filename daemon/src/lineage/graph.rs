@@ -114,6 +114,9 @@ pub struct VersionNode {
     pub version: VersionId,
     /// The absolute path under which it was last seen.
     pub path: String,
+    /// As in [`Version::also`].
+    #[serde(default)]
+    pub also: Vec<String>,
     /// None while unknown.
     pub digests: Option<Digests>,
     /// Bytes, where known.
@@ -310,6 +313,7 @@ impl VersionNode {
         Self {
             version: version.id,
             path: version.path,
+            also: version.also,
             digests: version.digests,
             size: version.identity.map(|identity| identity.size),
             origin: version.origin,

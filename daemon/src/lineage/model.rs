@@ -103,6 +103,9 @@ pub struct Version {
     pub digests: Option<Digests>,
     /// The absolute path under which it was last seen, with the escapes of [`TreePath`].
     pub path: String,
+    /// The other names that its run left it with, written likewise: hard links.
+    #[serde(default)]
+    pub also: Vec<String>,
     /// The version that a run wrote over this one.
     pub superseded_by: Option<VersionId>,
     /// Of a found version: the version that a run had written to this file last. Its writer never
@@ -125,8 +128,18 @@ pub struct Output {
     pub version: VersionId,
     /// The last name the run gave it; none when it was unlinked.
     pub path: Option<TreePath>,
+    /// The other names it has: hard links.
+    #[serde(default)]
+    pub also: Vec<TreePath>,
     /// The last state the run reported.
     pub state: OutputState,
+}
+
+impl Output {
+    /// Everywhere the run left it, the last name first.
+    pub fn names(&self) -> impl Iterator<Item = &TreePath> {
+        self.path.iter().chain(&self.also)
+    }
 }
 
 /// The last reported state of an output.

@@ -156,6 +156,7 @@ impl View<'_> {
             identity: record.identity,
             digests: record.digests,
             path: record.path,
+            also: record.also,
             superseded_by: record.superseded_by,
             after: record.after,
         })
@@ -166,7 +167,7 @@ impl View<'_> {
             Some(reason) => OutputState::Unsealed { reason },
             None => self.sealed(edge.version)?,
         };
-        Ok(Output { version: edge.version, path: edge.path, state })
+        Ok(Output { version: edge.version, path: edge.path, also: edge.also, state })
     }
 
     fn sealed(&self, id: VersionId) -> Result<OutputState, LineageError> {

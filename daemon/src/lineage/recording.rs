@@ -44,6 +44,13 @@ struct Recording<'t, 'a> {
     trees: Vec<String>,
 }
 
+/// Where an output is, as a fact tells it.
+#[derive(Clone, Copy)]
+struct Names<'f> {
+    path: Option<&'f TreePath>,
+    also: &'f [TreePath],
+}
+
 /// Why a fact was not taken in.
 enum Obstacle {
     /// The fact itself.
@@ -67,11 +74,11 @@ impl Recording<'_, '_> {
             Fact::Hashed { version, identity, digests } => self.hashed(*version, identity, digests),
             Fact::NotHashed { version, unknown } => self.not_hashed(*version, unknown),
             Fact::Written { version, file, path, by } => self.written(*version, file, path, by),
-            Fact::Sealed { version, identity, digests, path } => {
-                self.sealed(*version, identity, digests, path.as_ref())
+            Fact::Sealed { version, identity, digests, path, also } => {
+                self.sealed(*version, identity, digests, Names { path: path.as_ref(), also })
             }
-            Fact::Unsealed { version, unsealed, path } => {
-                self.unsealed(*version, unsealed, path.as_ref())
+            Fact::Unsealed { version, unsealed, path, also } => {
+                self.unsealed(*version, unsealed, Names { path: path.as_ref(), also })
             }
             Fact::Gone { version } => self.gone(*version),
         }
@@ -144,6 +151,7 @@ impl Recording<'_, '_> {
             identity: None,
             digests: None,
             path: self.absolute(path)?,
+            also: Vec::new(),
             superseded_by: None,
             after: None,
         })?;
@@ -152,6 +160,7 @@ impl Recording<'_, '_> {
         let edge = WroteEdge {
             version,
             path: Some(path.clone()),
+            also: Vec::new(),
             by,
             unsealed: Some(Unsealed::Open),
             gone: false,
@@ -180,7 +189,7 @@ impl Recording<'_, '_> {
         name: RunVersion,
         identity: &Identity,
         digests: &Digests,
-        path: Option<&TreePath>,
+        names: Names<'_>,
     ) -> Result<(), Obstacle> {
         let mut edge = self.wrote_edge(name)?;
         let mut version = self.transaction.version(edge.version)?;
@@ -190,11 +199,10 @@ impl Recording<'_, '_> {
         }
         version.identity = Some(*identity);
         version.digests = Some(*digests);
-        self.rename(&mut version, path)?;
+        self.rename(&mut version, &mut edge, names)?;
         self.transaction.put_version(edge.version, &version)?;
         self.transaction.gather(edge.version, identity, digests)?;
 
-        edge.path = path.cloned();
         edge.unsealed = None;
         self.put_edge(Role::Wrote, name, &edge)
     }
@@ -203,17 +211,16 @@ impl Recording<'_, '_> {
         &mut self,
         name: RunVersion,
         unsealed: &Unsealed,
-        path: Option<&TreePath>,
+        names: Names<'_>,
     ) -> Result<(), Obstacle> {
         let mut edge = self.wrote_edge(name)?;
         let mut version = self.transaction.version(edge.version)?;
         self.transaction.leave_to_readers(edge.version)?;
         version.identity = None;
         version.digests = None;
-        self.rename(&mut version, path)?;
+        self.rename(&mut version, &mut edge, names)?;
         self.transaction.put_version(edge.version, &version)?;
 
-        edge.path = path.cloned();
         edge.unsealed = Some(unsealed.clone());
         self.put_edge(Role::Wrote, name, &edge)
     }
@@ -226,18 +233,23 @@ impl Recording<'_, '_> {
 
     fn see_at(&mut self, id: VersionId, path: String) -> Result<(), LineageError> {
         let mut version = self.transaction.version(id)?;
-        version.path = path;
+        version.see_at(path);
         self.transaction.put_version(id, &version)
     }
 
+    /// The names that count from now on. Of a version without any, it is known where it was.
     fn rename(
         &self,
         version: &mut VersionRecord,
-        path: Option<&TreePath>,
+        edge: &mut WroteEdge,
+        Names { path, also }: Names<'_>,
     ) -> Result<(), FactProblem> {
         if let Some(path) = path {
             version.path = self.absolute(path)?;
         }
+        version.also = also.iter().map(|name| self.absolute(name)).collect::<Result<_, _>>()?;
+        edge.path = path.cloned();
+        edge.also = also.to_vec();
         Ok(())
     }
 

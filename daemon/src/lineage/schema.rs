@@ -2,6 +2,8 @@
 //!
 //! Numbers in keys are 8 bytes, big-endian, so that the order of keys is the order of numbers.
 
+use std::mem;
+
 use attestfs_digest::{Digests, Sha256};
 use attestfs_fs::{FileKey, Identity, RunVersion, TreePath, Unknown, Unsealed};
 use serde::{Deserialize, Serialize};
@@ -217,7 +219,11 @@ pub(super) struct VersionRecord {
     pub(super) identity: Option<Identity>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) digests: Option<Digests>,
+    /// Where it was seen last.
     pub(super) path: String,
+    /// The other names that its writer left it with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) also: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) superseded_by: Option<VersionId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -244,6 +250,15 @@ impl VersionRecord {
         keys.map(|key| key.number(id.0)).collect()
     }
 
+    /// Takes in that it was seen at `path`: by one of its names, or by one that takes the place of
+    /// the one seen last, since a file may be moved outside of a run.
+    pub(super) fn see_at(&mut self, path: String) {
+        let before = mem::replace(&mut self.path, path);
+        if let Some(known) = self.also.iter_mut().find(|name| **name == self.path) {
+            *known = before;
+        }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.identity.is_some_and(|identity| identity.size == 0)
     }
@@ -265,6 +280,8 @@ pub(super) struct ReadEdge {
 pub(super) struct WroteEdge {
     pub(super) version: VersionId,
     pub(super) path: Option<TreePath>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) also: Vec<TreePath>,
     /// Number of the text that describes the process.
     pub(super) by: u64,
     /// None once it is sealed.

@@ -44,6 +44,7 @@ impl Transaction<'_> {
             identity: Some(*identity),
             digests: None,
             path,
+            also: Vec::new(),
             superseded_by: None,
             after: self.written_before(identity)?,
         })

@@ -274,8 +274,10 @@ impl Run {
             && *identity == before
         {
             *identity = after;
-            if stat.statx.stx_nlink > 0 {
-                self.tell_again(tracked, &mut content);
+            match stat.statx.stx_nlink {
+                0 => {}
+                1..=NAMES_RETOLD_MAX => self.tell_again(tracked, &mut content),
+                _ => self.tell_at_rest(tracked, &mut content),
             }
         }
         Ok(result)
@@ -310,6 +312,14 @@ impl Run {
         }
     }
 
+    /// Leaves it to the next [`quiesce`](Run::quiesce) to tell an output of many names again.
+    fn tell_at_rest(&self, tracked: &Tracked, content: &mut Content) {
+        match content.state {
+            State::Sealed { .. } => content.told_paths.clear(),
+            _ => self.tell_again(tracked, content),
+        }
+    }
+
     pub(super) fn tell_unsealed(
         &self,
         tracked: &Tracked,
@@ -329,6 +339,10 @@ impl Run {
         RunVersion(self.versions.fetch_add(1, Ordering::Relaxed))
     }
 }
+
+/// An output with more names is not told again at each change: a program that links a file n times
+/// would make a journal of n * n names.
+const NAMES_RETOLD_MAX: u32 = 64;
 
 /// The names by which a fact is about to speak of the file: the one seen last, and the others.
 fn tell_names(tracked: &Tracked, content: &mut Content) -> (Option<TreePath>, Vec<TreePath>) {

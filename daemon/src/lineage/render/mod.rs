@@ -70,6 +70,21 @@ f3                 sha256:030303030303
     }
 
     #[test]
+    fn a_file_with_several_names_is_shown_once_with_their_number() {
+        let store = MemoryStore::default();
+        let (weights, config) = (Content::of(1, 1), Content::of(2, 2));
+        let mut train = Story::begin(&store, "train");
+        train.tell(&[weights.written(1), weights.sealed_with_links(1, &["a", "b"])]);
+        train.tell(&[config.written(2), config.sealed_with_links(2, &["c"])]);
+        let start = [VersionId(1), VersionId(2)];
+        let graph = trace(&store, Direction::Ancestors, &start, Bounds::default()).unwrap();
+        let tree = render(&graph, Format::Tree);
+        assert!(tree.contains("f1 (+2 names)") && tree.contains("f2 (+1 name) "), "{tree}");
+        assert!(render(&graph, Format::Dot).contains(r#"label="/lab/f1 (+2 names)\n"#));
+        assert!(render(&graph, Format::Json).contains("\"/lab/a\",\n        \"/lab/b\""));
+    }
+
+    #[test]
     fn a_tree_of_descendants_lists_what_the_data_touched() {
         let store = MemoryStore::default();
         let [raw, _] = pipeline(&store);

@@ -1,7 +1,10 @@
 use std::collections::BTreeMap;
 
 use super::text::{content, execution};
-use crate::lineage::{Graph, Role};
+use crate::{
+    lineage::{Graph, Role},
+    text::one_name_of,
+};
 
 /// How a language for pictures says things. Each answer is one line.
 pub(super) trait Pen {
@@ -22,7 +25,7 @@ pub(super) trait Pen {
 pub(super) fn draw(graph: &Graph, pen: &impl Pen) -> Vec<String> {
     let mut lines = Vec::new();
     for version in &graph.versions {
-        let label = [version.path.as_str(), &content(version)];
+        let label = [&*one_name_of(&version.path, version.also.len()), &content(version)];
         lines.push(pen.file(&version.version.to_string(), &label));
     }
     let mut nodes = BTreeMap::new();

@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::text::{content, execution};
 use crate::{
     lineage::{Direction, Graph, Link, Role, RunId, RunNode, VersionId, VersionNode},
-    text::harmless,
+    text::{harmless, one_name_of},
 };
 
 pub(super) fn render(graph: &Graph) -> String {
@@ -211,7 +211,10 @@ impl<'a> Edges<'a> {
                 };
                 (label, execution(run))
             }
-            Item::Version(version) => (harmless(name(version, base)), content(version)),
+            Item::Version(version) => {
+                let label = one_name_of(name(version, base), version.also.len());
+                (label, content(version))
+            }
         };
         Node { label, detail: format!("{detail}{note}"), children: Vec::new() }
     }

@@ -47,6 +47,7 @@ struct Edge {
     role: Role,
     version: VersionId,
     path: Option<TreePath>,
+    also: Vec<TreePath>,
     by: Process,
     unknown: Option<Unknown>,
     unsealed: Option<Unsealed>,
@@ -381,20 +382,22 @@ impl World {
                 self.edge(run, *version, Role::Read)?;
                 self.edge_mut(run, *version).unknown = Some(unknown.clone());
             }
-            Fact::Sealed { version, identity, digests, path } => {
+            Fact::Sealed { version, identity, digests, path, also } => {
                 let id = self.edge(run, *version, Role::Wrote)?.version;
                 self.check_file(*version, id, &identity.file)?;
-                self.set_state(run, *version, path.as_ref(), None)?;
                 if self.versions[&id].digests != Some(*digests) {
                     self.leave_to_readers(id);
                 }
+                self.set_names(run, *version, path.as_ref(), also)?;
+                self.edge_mut(run, *version).unsealed = None;
                 self.set_content(id, Some((*identity, *digests)));
                 self.gather(id, identity, digests);
             }
-            Fact::Unsealed { version, unsealed, path } => {
+            Fact::Unsealed { version, unsealed, path, also } => {
                 let id = self.edge(run, *version, Role::Wrote)?.version;
-                self.set_state(run, *version, path.as_ref(), Some(unsealed.clone()))?;
                 self.leave_to_readers(id);
+                self.set_names(run, *version, path.as_ref(), also)?;
+                self.edge_mut(run, *version).unsealed = Some(unsealed.clone());
                 self.set_content(id, None);
             }
             Fact::Gone { version } => {
@@ -408,7 +411,7 @@ impl World {
     fn opened(&mut self, identity: &Identity, path: String) -> VersionId {
         let known = self.newest(|version| version.identity == Some(*identity));
         let id = known.unwrap_or_else(|| self.found(identity, &path));
-        self.version_mut(id).path = path;
+        self.version_mut(id).see_at(path);
         id
     }
 
@@ -444,6 +447,7 @@ impl World {
             identity: None,
             digests: None,
             path,
+            also: Vec::new(),
             superseded_by: None,
             after: None,
         });
@@ -471,6 +475,7 @@ impl World {
             identity: Some(*identity),
             digests: None,
             path: path.to_owned(),
+            also: Vec::new(),
             superseded_by: None,
             after,
         })
@@ -578,20 +583,24 @@ impl World {
         self.state_mut(run).edges.get_mut(&name).expect("the edge was found before")
     }
 
-    fn set_state(
+    fn set_names(
         &mut self,
         run: &RunId,
         name: RunVersion,
         path: Option<&TreePath>,
-        unsealed: Option<Unsealed>,
+        also: &[TreePath],
     ) -> Result<(), BadFact> {
+        let absolute = |path| self.absolute(run, path).map_err(|problem| (name, problem));
+        let last = path.map(absolute).transpose()?;
+        let others = also.iter().map(absolute).collect::<Result<_, _>>()?;
         let edge = self.edge_mut(run, name);
         edge.path = path.cloned();
-        edge.unsealed = unsealed;
+        edge.also = also.to_vec();
         let id = edge.version;
-        if let Some(path) = path {
-            let absolute = self.absolute(run, path).map_err(|problem| (name, problem))?;
-            self.version_mut(id).path = absolute;
+        let version = self.version_mut(id);
+        version.also = others;
+        if let Some(last) = last {
+            version.path = last;
         }
         Ok(())
     }
@@ -639,7 +648,8 @@ impl World {
                 digests: version.digests.unwrap(),
             },
         };
-        Output { version: edge.version, path: edge.path.clone(), state }
+        let (path, also) = (edge.path.clone(), edge.also.clone());
+        Output { version: edge.version, path, also, state }
     }
 
     fn material(&self, edge: &Edge) -> Material {
@@ -683,6 +693,7 @@ impl Edge {
             role,
             version,
             path: Some(path.clone()),
+            also: Vec::new(),
             by: by.clone(),
             unknown: None,
             unsealed: (role == Role::Wrote).then_some(Unsealed::Open),
@@ -692,6 +703,15 @@ impl Edge {
 }
 
 impl Version {
+    fn see_at(&mut self, path: String) {
+        for name in &mut self.also {
+            if *name == path {
+                name.clone_from(&self.path);
+            }
+        }
+        self.path = path;
+    }
+
     fn sha256(&self) -> Option<Sha256> {
         self.digests.map(|digests| digests.sha256)
     }

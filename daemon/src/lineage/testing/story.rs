@@ -120,16 +120,23 @@ impl Content {
     }
 
     pub(crate) fn sealed(self, version: u64) -> Fact {
+        self.sealed_with_links(version, &[])
+    }
+
+    /// Sealed, and known by these names as well.
+    pub(crate) fn sealed_with_links(self, version: u64, links: &[&str]) -> Fact {
         Fact::Sealed {
             version: RunVersion(version),
             identity: self.identity(),
             digests: self.digests(),
             path: Some(self.path()),
+            also: links.iter().map(|name| TreePath { tree: 0, path: (*name).to_owned() }).collect(),
         }
     }
 
     pub(crate) fn unsealed(self, version: u64, unsealed: Unsealed) -> Fact {
-        Fact::Unsealed { version: RunVersion(version), unsealed, path: Some(self.path()) }
+        let version = RunVersion(version);
+        Fact::Unsealed { version, unsealed, path: Some(self.path()), also: Vec::new() }
     }
 
     pub(crate) fn gone(version: u64) -> Fact {

@@ -1,6 +1,6 @@
 //! When two sightings of a file are one version: a test for each rule of `daemon/LINEAGE.md`.
 
-use attestfs_fs::Unsealed;
+use attestfs_fs::{Fact, Process, RunVersion, TreePath, Unsealed};
 
 use super::with_each_store;
 use crate::lineage::{
@@ -29,6 +29,30 @@ fn equal_identity_is_the_version_that_was_written() {
         train.tell(&[data.opened(1)]);
         assert_eq!(store.materials(&train.run).unwrap()[0].version, written);
         assert_eq!(readers(store, written), ["train"]);
+    });
+}
+
+#[test]
+fn a_version_that_is_opened_by_another_of_its_names_keeps_them_all() {
+    with_each_store(|store| {
+        let data = Content::of(1, 1);
+        let mut clean = Story::begin(store, "clean");
+        clean.tell(&[data.written(1), data.sealed_with_links(1, &["b", "c"])]);
+        let written = store.outputs(&clean.run).unwrap().kept[0].version;
+        let names_after_opening = |run: &str, name: &str| {
+            let opened = Fact::Opened {
+                version: RunVersion(1),
+                identity: data.identity(),
+                path: TreePath { tree: 0, path: name.to_owned() },
+                by: Process::default(),
+            };
+            Story::begin(store, run).tell(&[opened]);
+            let version = store.version(written).unwrap().unwrap();
+            [vec![version.path], version.also].concat()
+        };
+        assert_eq!(names_after_opening("train", "c"), ["/lab/c", "/lab/b", "/lab/f1"]);
+        assert_eq!(names_after_opening("test", "c"), ["/lab/c", "/lab/b", "/lab/f1"]);
+        assert_eq!(names_after_opening("later", "moved"), ["/lab/moved", "/lab/b", "/lab/f1"]);
     });
 }
 

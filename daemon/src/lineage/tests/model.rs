@@ -67,6 +67,7 @@ fn more(role: Role, word: u8, version: u64, content: Content) -> Fact {
         (Role::Read, _) => content.hashed(version),
         (Role::Wrote, 0) => content.unsealed(version, Unsealed::Sparse),
         (Role::Wrote, 1) => Content::gone(version),
+        (Role::Wrote, 2) => content.sealed_with_links(version, &["link", "sub/link"]),
         (Role::Wrote, _) => content.sealed(version),
     }
 }

@@ -100,6 +100,29 @@ fn an_attestation_is_found_by_everything_it_names() {
 }
 
 #[test]
+fn a_version_that_an_attestation_names_twice_has_that_attestation_once() {
+    with_each_store(|store| {
+        let (run, mut attestation) = trained(store);
+        let mut link = attestation.subjects[0].clone();
+        link.name = "link".to_owned();
+        attestation.subjects.push(link.clone());
+        publish(store, "c", std::slice::from_ref(&attestation));
+        assert_eq!(store.subjects(&attestation.statement).unwrap(), attestation.subjects);
+        assert_eq!(store.attestation(&attestation.statement).unwrap().unwrap().subjects, 2);
+        let version = AttestationQuery::Version(link.version.unwrap());
+        let content = AttestationQuery::Content(link.digests.sha256);
+        for query in [version, content, AttestationQuery::Run(&run)] {
+            let found = store.attestations(query, 9).unwrap();
+            assert_eq!(statements(&found), [attestation.statement]);
+        }
+        let mut evaluate = Story::begin(store, "evaluate");
+        evaluate.reads(Content::of(1, 1));
+        let material = store.materials(&evaluate.run).unwrap().remove(0);
+        assert_eq!(material.attestation, Some(attestation.statement));
+    });
+}
+
+#[test]
 fn attestations_are_listed_newest_first() {
     with_each_store(|store| {
         let run = Story::begin(store, "train").ends();

@@ -77,8 +77,15 @@ fn a_damaged_journal_is_named_and_nothing_of_it_is_taken_in() {
     let in_no_tree = attestfs_fs::Fact::Written {
         version: RunVersion(9),
         file: FileKey { filesystem: 1, inode: 1, born_ns: 1 },
-        path: elsewhere,
+        path: elsewhere.clone(),
         by: attestfs_fs::Process::default(),
+    };
+    let linked_into_no_tree = attestfs_fs::Fact::Sealed {
+        version: RunVersion(1),
+        identity: a.identity(),
+        digests: a.digests(),
+        path: Some(a.path()),
+        also: vec![elsewhere],
     };
     let cases = [
         (vec![a.hashed(1)], FactProblem::Unknown),
@@ -93,6 +100,7 @@ fn a_damaged_journal_is_named_and_nothing_of_it_is_taken_in() {
         (vec![a.opened(1), b.hashed(1)], FactProblem::File),
         (vec![a.written(1), b.sealed(1)], FactProblem::File),
         (vec![in_no_tree], FactProblem::Tree),
+        (vec![a.written(1), linked_into_no_tree], FactProblem::Tree),
     ];
     with_each_store(|store| {
         let story = Story::begin(store, "train");
@@ -153,6 +161,7 @@ fn an_output_is_what_the_run_said_of_it_last() {
             identity: content.touched().identity(),
             digests: content.digests(),
             path: Some(renamed.clone()),
+            also: Vec::new(),
         };
         story.tell(&[content.sealed(1), seal]);
         let output = store.outputs(&story.run).unwrap().kept.remove(0);
@@ -167,6 +176,27 @@ fn an_output_is_what_the_run_said_of_it_last() {
         let changed = OutputState::Unsealed { reason: Unsealed::ChangedBelow };
         assert_eq!(store.outputs(&story.run).unwrap().kept[0].state, changed);
         assert_eq!(store.version_of(&identity).unwrap(), None);
+    });
+}
+
+#[test]
+fn an_output_has_all_the_names_that_the_run_gave_it() {
+    with_each_store(|store| {
+        let mut story = Story::begin(store, "train");
+        let content = Content::of(1, 1);
+        let names = |store: &dyn LineageStore, story: &Story<'_>| {
+            let output = store.outputs(&story.run).unwrap().kept.remove(0);
+            let version = store.version(output.version).unwrap().unwrap();
+            let names: Vec<_> = output.names().map(|name| name.path.clone()).collect();
+            (names.join(" "), version.path, version.also.join(" "))
+        };
+        let expected = |names: &str, also: &str| (names.into(), "/lab/f1".into(), also.into());
+        story.tell(&[content.written(1), content.sealed_with_links(1, &["b", "sub/a"])]);
+        assert_eq!(names(store, &story), expected("f1 b sub/a", "/lab/b /lab/sub/a"));
+        story.tell(&[content.sealed_with_links(1, &["b"])]);
+        assert_eq!(names(store, &story), expected("f1 b", "/lab/b"));
+        story.tell(&[content.sealed(1)]);
+        assert_eq!(names(store, &story), expected("f1", ""));
     });
 }
 

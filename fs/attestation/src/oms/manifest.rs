@@ -87,6 +87,18 @@ impl ModelManifest {
         self.resources.len()
     }
 
+    /// Whether it lists a file of this name.
+    pub fn lists(&self, name: &str) -> bool {
+        self.resources.contains_key(name)
+    }
+
+    /// Whether it lists a file below this directory.
+    pub fn lists_below(&self, directory: &str) -> bool {
+        let prefix = format!("{directory}/");
+        let mut following = self.resources.range(prefix.clone()..);
+        following.next().is_some_and(|(name, _)| name.starts_with(&prefix))
+    }
+
     /// Whether the list is in the order that the specification asks for. The Python implementation
     /// writes another one, and checks none.
     pub fn in_order(&self) -> bool {

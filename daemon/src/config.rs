@@ -314,6 +314,12 @@ pub fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
+/// A variable for a child process, unless the user has set it already.
+#[expect(clippy::disallowed_methods, reason = "this is the room that reads the environment")]
+pub fn unless_set<'a>(variable: (&'a str, &'a str)) -> Option<(&'a str, &'a str)> {
+    std::env::var_os(variable.0).is_none().then_some(variable)
+}
+
 /// The user whose rights this process has.
 pub fn effective_user() -> u32 {
     rustix::process::geteuid().as_raw()

@@ -59,7 +59,7 @@ fn commit_each(found: &Receiver<Found>, orders: &Orders, link: &RunLink) {
             Ok(order) => finish::commit_checkpoint(link, order, orders),
             Err(failure) => orders
                 .plan
-                .console()
+                .console
                 .say(format_args!("no checkpoint of {}: {failure}", path.display())),
         }
     }

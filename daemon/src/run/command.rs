@@ -1,13 +1,16 @@
 //! A run from its first check to its last attestation.
 
 use std::{
-    os::unix::process::ExitStatusExt,
+    ffi::OsString,
+    os::unix::{ffi::OsStringExt, process::ExitStatusExt},
     path::Path,
-    process::{ExitCode, ExitStatus},
+    process::{Child, ExitCode, ExitStatus},
     sync::{Arc, OnceLock},
+    thread,
+    time::Duration,
 };
 
-use attestfs_attestation::{Inputs, Outcome};
+use attestfs_attestation::{Inputs, Outcome, unescaped};
 use attestfs_digest::Digests;
 use attestfs_fs::{Identity, KnownDigests, Limits, Mount, Run};
 use uuid::Uuid;
@@ -18,11 +21,12 @@ use super::{
     describe::describe,
     failure::RunError,
     finish::{self, Verdict},
+    inherited::Inherited,
     launch::{Launched, launch},
     orders::Orders,
     plan::{Options, Plan},
     recorder::RunRecorder,
-    signals::Forwarding,
+    signals::{Caught, Forwarding},
     tree::TreeLock,
 };
 use crate::{
@@ -50,15 +54,15 @@ fn carry_out(options: Options, environment: &Environment) -> Result<u8, RunError
     let plan = Plan::new(options, environment)?;
     let _locks: Vec<TreeLock> =
         plan.trees.iter().map(|tree| TreeLock::take(&tree.path)).collect::<Result<_, _>>()?;
+    warn_of_missing_inputs(&plan);
     let session = Session::begin(plan)?;
-    let launched = match launch(&session.orders.plan, &session.run, &session.orders.run_id) {
-        Ok(launched) => launched,
+    match session.launch() {
+        Ok((launched, signals)) => session.see_through(launched, signals),
         Err(error) => {
             session.give_up();
-            return Err(error);
+            Err(error)
         }
-    };
-    session.see_through(launched)
+    }
 }
 
 /// A run that the store knows of.
@@ -84,7 +88,9 @@ impl Session {
             state,
             description,
             key,
-            checkpoint: Box::new(move |path| asked.checkpoint(Path::new(path))),
+            checkpoint: Box::new(move |path| {
+                asked.checkpoint(Path::new(&OsString::from_vec(unescaped(path))))
+            }),
         })?);
         let checkpoints = by_rule.then(|| Checkpoints::start(&orders, &link));
         let watcher = checkpoints.as_ref().map(|checkpoints| checkpoints.watcher(outputs));
@@ -93,6 +99,17 @@ impl Session {
         let run = Run::start(recorder, known, inputs, Limits::default());
         orders.run.set(Arc::downgrade(&run)).unwrap_or_default();
         Ok(Self { orders, link, run, checkpoints })
+    }
+
+    /// Starts the command. From here on this process is one that serves: signals are not for it, and
+    /// it makes no file but those that the command asks for.
+    fn launch(&self) -> Result<(Launched, Forwarding), RunError> {
+        let signals = Caught::start().map_err(RunError::system("setting signal handlers"))?;
+        let inherited = Inherited::replace();
+        let Orders { plan, run_id, .. } = &*self.orders;
+        let launched = launch(plan, &self.run, run_id, inherited)?;
+        let signals = signals.forward_to(launched.child.id());
+        Ok((launched, signals))
     }
 
     /// There was no command: nothing to attest.
@@ -104,11 +121,16 @@ impl Session {
         }
     }
 
-    fn see_through(self, launched: Launched) -> Result<u8, RunError> {
+    /// Waits for the command. Where it writes its errors, nobody writes in between.
+    fn wait(&self, child: &mut Child) -> Result<ExitStatus, RunError> {
+        let plan = &self.orders.plan;
+        let _silence = plan.own_error.as_ref().map(|_| plan.console.silence());
+        child.wait().map_err(RunError::system("waiting for the command"))
+    }
+
+    fn see_through(self, launched: Launched, signals: Forwarding) -> Result<u8, RunError> {
         let Launched { mut child, mounts, roots } = launched;
-        let signals =
-            Forwarding::start(child.id()).map_err(RunError::system("setting signal handlers"))?;
-        let status = child.wait().map_err(RunError::system("waiting for the command"))?;
+        let status = self.wait(&mut child)?;
         signals.command_ended();
         let finished = SystemClock.now();
         let hashing = Hashing::new();
@@ -125,16 +147,46 @@ impl Session {
             Ok(order) => finish::commit(&self.link, order, &self.orders),
             Err(error) => finish::unrecorded(&self.link, &error, &self.orders, finished),
         };
-        mounts.into_iter().filter(Mount::has_ended).for_each(report_end);
+        end(mounts, &self.orders.plan.console);
         Ok(if verdict == Verdict::Failed && status.success() { 125 } else { exit_code(status) })
     }
 }
 
-fn report_end(mount: Mount) {
-    if let Err(error) = mount.join() {
-        tracing::warn!(%error, "a mount did not end well");
+fn warn_of_missing_inputs(plan: &Plan) {
+    for input in plan.declared_inputs.iter().filter(|input| !plan.path_of(input).exists()) {
+        let input = plan.absolute(input);
+        plan.console.say(format_args!(
+            "--in {input}: there is nothing (a relative --in is relative to the first --dir)"
+        ));
     }
 }
+
+/// The command's namespace is gone when its last process is, and with it the mounts. Whoever is left
+/// loses them now, and is not to wonder why.
+fn end(mounts: Vec<Mount>, console: &Console) {
+    let all_ended = || mounts.iter().all(Mount::has_ended);
+    let ended = (0..END_ATTEMPTS).any(|_| {
+        all_ended() || {
+            thread::sleep(END_PAUSE);
+            all_ended()
+        }
+    });
+    if !ended {
+        console.say(
+            "processes that the command left behind lose the files below --dir now: \
+             let the command wait for them",
+        );
+    }
+    for mount in mounts.into_iter().filter(Mount::has_ended) {
+        if let Err(error) = mount.join() {
+            tracing::warn!(%error, "a mount did not end well");
+        }
+    }
+}
+
+/// How long a namespace may take to go: 200 ms in all.
+const END_ATTEMPTS: u32 = 40;
+const END_PAUSE: Duration = Duration::from_millis(5);
 
 fn inputs(plan: &Plan) -> attestfs_fs::Inputs {
     match plan.options.inputs {

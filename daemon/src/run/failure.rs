@@ -17,6 +17,11 @@ pub(super) enum RunError {
     #[error("{option} {} is not below any --dir", path.display())]
     OutsideTrees { option: &'static str, path: PathBuf },
     #[error(
+        "--out {} is relative to the first --dir, which makes it {}: if you mean {}, give --out with that path",
+        given.display(), taken.display(), meant.display()
+    )]
+    Misplaced { given: PathBuf, taken: PathBuf, meant: PathBuf },
+    #[error(
         "the state directory {} lies below --dir {}, where the command could change it: give another --state",
         state.display(), tree.display()
     )]
@@ -27,10 +32,10 @@ pub(super) enum RunError {
     )]
     KeyInside { key: PathBuf, tree: PathBuf },
     #[error(
-        "descriptor {descriptor} is open for writing on {}, past the mount: close it, or give it as standard output or error",
+        "descriptor {descriptor} is open on {}, past the mount: close it, or give a file as standard input, output or error",
         path.display()
     )]
-    InheritedWriter { descriptor: i32, path: PathBuf },
+    Inherited { descriptor: i32, path: PathBuf },
     #[error("{} is served already by {holder}: end that first", tree.display())]
     Served { tree: PathBuf, holder: String },
     #[error(
@@ -67,7 +72,7 @@ impl RunError {
     /// The exit code that the contract gives it.
     pub(super) fn exit_code(&self) -> u8 {
         match self {
-            Self::Overlap { .. } | Self::OutsideTrees { .. } => 2,
+            Self::Overlap { .. } | Self::OutsideTrees { .. } | Self::Misplaced { .. } => 2,
             Self::Served { .. } => 3,
             Self::NotExecutable { .. } => 126,
             Self::NotFound { .. } => 127,

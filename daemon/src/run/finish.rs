@@ -3,13 +3,17 @@
 use attestfs_attestation::{INCOMPLETE_TYPE, Outcome};
 use jiff::Timestamp;
 
-use super::{console::Console, orders::Orders};
+use super::{orders::Orders, plan::Plan};
 use crate::{
     client::RunLink,
     control::{ArtifactReport, CommitOrder, CommitReport, ModelSignature},
     journal::RecordError,
     lineage::RunEnd,
+    text::clipped,
 };
+
+/// How many of the files that were left out are named to people. All are in the attestation.
+const LEFT_OUT_SHOWN: usize = 20;
 
 /// Whether the run left what it was asked to leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +24,7 @@ pub(super) enum Verdict {
 
 /// Commits the end of the stage.
 pub(super) fn commit(link: &RunLink, order: CommitOrder, orders: &Orders) -> Verdict {
-    let console = orders.plan.console();
+    let console = &orders.plan.console;
     let missing = orders.missing_outputs();
     for output in &missing {
         console.say(format_args!(
@@ -28,15 +32,14 @@ pub(super) fn commit(link: &RunLink, order: CommitOrder, orders: &Orders) -> Ver
         ));
     }
     match link.commit(order) {
-        Ok(report) if missing.is_empty() => tell(console, &report),
-        Ok(report) => {
-            tell(console, &report);
-            Verdict::Failed
-        }
+        Ok(report) => match tell(&orders.plan, &report) {
+            Verdict::Attested if missing.is_empty() => Verdict::Attested,
+            _ => Verdict::Failed,
+        },
         Err(error) => {
             console.say(format_args!("not attested: {error}"));
             console.say(
-                "what the command wrote is recorded; the next daemon attests it as of unknown outcome",
+                "nothing is lost: mend the cause, and 'attestfs daemon' attests what is recorded",
             );
             Verdict::Failed
         }
@@ -45,12 +48,11 @@ pub(super) fn commit(link: &RunLink, order: CommitOrder, orders: &Orders) -> Ver
 
 /// Commits a checkpoint that a rule found.
 pub(super) fn commit_checkpoint(link: &RunLink, order: CommitOrder, orders: &Orders) {
-    let console = orders.plan.console();
     match link.commit(order) {
         Ok(report) => {
-            tell(console, &report);
+            tell(&orders.plan, &report);
         }
-        Err(error) => console.say(format_args!("no checkpoint: {error}")),
+        Err(error) => orders.plan.console.say(format_args!("no checkpoint: {error}")),
     }
 }
 
@@ -61,7 +63,7 @@ pub(super) fn unrecorded(
     orders: &Orders,
     finished: Timestamp,
 ) -> Verdict {
-    orders.plan.console().say(format_args!("not attested: {error}"));
+    orders.plan.console.say(format_args!("not attested: {error}"));
     let end = RunEnd { outcome: Outcome::Unknown, finished };
     if let Err(error) = link.end(orders.journal.length(), end) {
         tracing::warn!(%error, "the daemon will find out by itself that the run ended");
@@ -69,22 +71,37 @@ pub(super) fn unrecorded(
     Verdict::Failed
 }
 
-fn tell(console: Console, report: &CommitReport) -> Verdict {
-    console.commit(report, report.artifacts.iter().flat_map(lines));
+fn tell(plan: &Plan, report: &CommitReport) -> Verdict {
+    let expected = !plan.outputs.is_empty();
+    let lines = report.artifacts.iter().flat_map(|artifact| lines(artifact, expected));
+    plan.console.commit(report, lines);
     let refused =
         |artifact: &ArtifactReport| matches!(artifact.model_signature, ModelSignature::Refused(_));
     if report.artifacts.iter().any(refused) { Verdict::Failed } else { Verdict::Attested }
 }
 
-fn lines(artifact: &ArtifactReport) -> Vec<String> {
+/// What people are told of one artifact. That nothing was written matters where something was
+/// `expected`.
+fn lines(artifact: &ArtifactReport, expected: bool) -> Vec<String> {
     let root = &artifact.root;
-    let left_out = artifact.left_out.iter();
-    let left_out = left_out.map(|it| format!("{root}: left out {}: {}", it.name, it.reason));
-    let unsigned = match &artifact.model_signature {
-        ModelSignature::Refused(reason) => Some(format!("{root}: no model.sig: {reason}")),
-        ModelSignature::Written | ModelSignature::NotAsked => None,
+    let left_out = left_out(artifact);
+    let left_out = left_out.map(|line| format!("{root}: left out {line}"));
+    let unsigned = match (&artifact.model_signature, &artifact.unattested) {
+        (ModelSignature::Refused(reason), _) => Some(format!("{root}: no model.sig: {reason}")),
+        (ModelSignature::NotAsked, Some(reason)) if expected => Some(format!("{root}: {reason}")),
+        _ => None,
     };
     left_out.chain(attested(artifact)).chain(unsigned).collect()
+}
+
+/// What is left out and why, as much as people read.
+fn left_out(artifact: &ArtifactReport) -> impl Iterator<Item = String> {
+    let all = &artifact.left_out;
+    let more = all.len().checked_sub(LEFT_OUT_SHOWN).filter(|&more| more > 0);
+    let shown = all.iter().take(LEFT_OUT_SHOWN);
+    shown
+        .map(|it| format!("{}: {}", clipped(&it.name), clipped(&it.reason)))
+        .chain(more.map(|more| format!(".. and {more} more")))
 }
 
 fn attested(artifact: &ArtifactReport) -> Option<String> {

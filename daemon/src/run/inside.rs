@@ -9,6 +9,7 @@
 //!    | --- Serving --------------------> |
 //!    |                                   |  working directory, descriptors 0 to 2
 //!    | <-- Root + O_PATH descriptor ---- |  once for each tree
+//!    |                                   |  umask and limits as the user set them
 //!    | <-- end of stream --------------- |  exec
 //! ```
 //!
@@ -17,11 +18,10 @@
 
 use std::{
     ffi::OsString,
-    fs::{self, OpenOptions},
-    io,
+    fs, io,
     os::{
-        fd::{AsFd, BorrowedFd, RawFd},
-        unix::{ffi::OsStringExt, fs::OpenOptionsExt, net::UnixStream, process::CommandExt},
+        fd::{AsFd, BorrowedFd},
+        unix::{ffi::OsStringExt, net::UnixStream, process::CommandExt},
     },
     path::{Path, PathBuf},
     process::{Command, ExitCode},
@@ -29,11 +29,12 @@ use std::{
 
 use nix::sched::CloneFlags;
 use rustix::{
-    fs::{Mode, OFlags, SeekFrom},
+    fs::{Mode, OFlags},
     mount::MountPropagationFlags,
 };
 use serde::{Deserialize, Serialize};
 
+use super::{descriptors, inherited::Inherited};
 use crate::control::{self, FrameError, FrameReader};
 
 /// The first argument by which this program knows that it is to be `inside`. No user types it.
@@ -48,6 +49,8 @@ pub(super) enum ToInside {
         trees: Vec<Vec<u8>>,
         working_directory: Vec<u8>,
         command: Vec<Vec<u8>>,
+        /// What the command is to find as the user set it.
+        inherited: Inherited,
         /// Whether a user namespace is needed to be allowed to mount.
         user_namespace: bool,
     },
@@ -111,7 +114,7 @@ pub(crate) fn rehearse(target: &Path) -> Result<(), String> {
 fn enter(socket: &UnixStream) -> Result<(), InsideError> {
     let failed = |error: FrameError| InsideError::Enter(error.to_string());
     let mut reader = FrameReader::default();
-    let ToInside::Begin { trees, working_directory, command, user_namespace } =
+    let ToInside::Begin { trees, working_directory, command, inherited, user_namespace } =
         next(socket, &mut reader).map_err(failed)?
     else {
         return Err(InsideError::Enter("the first message is no beginning".to_owned()));
@@ -134,13 +137,16 @@ fn enter(socket: &UnixStream) -> Result<(), InsideError> {
     let working_directory = PathBuf::from(OsString::from_vec(working_directory));
     std::env::set_current_dir(&working_directory)
         .map_err(|error| InsideError::Enter(format!("{}: {error}", working_directory.display())))?;
-    reopen_standard_descriptors(&trees)?;
+    descriptors::reopen_standard(|path| trees.iter().any(|tree| path.starts_with(tree)))?;
     for tree in &trees {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(tree, flags, Mode::empty())
             .map_err(|errno| InsideError::Mount(format!("{}: {errno}", tree.display())))?;
         tell(socket, &FromInside::Root, root.as_fd()).map_err(failed)?;
     }
+    inherited
+        .restore()
+        .map_err(|error| InsideError::Enter(format!("the limit of open files: {error}")))?;
     Err(execute(command))
 }
 
@@ -164,48 +170,6 @@ fn private_namespace(user_namespace: bool) -> Result<(), InsideError> {
     let propagation = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
     rustix::mount::mount_change("/", propagation)
         .map_err(|errno| refused("making mounts private", errno.into()))
-}
-
-/// Standard input, output and error that were opened on a file below a tree would go past the mount:
-/// they are opened again by name, through it.
-fn reopen_standard_descriptors(trees: &[PathBuf]) -> Result<(), InsideError> {
-    for number in 0..3 {
-        let Ok(path) = fs::read_link(format!("/proc/self/fd/{number}")) else {
-            continue;
-        };
-        let below = trees.iter().any(|tree| path.starts_with(tree));
-        if !below || !path.is_file() {
-            continue;
-        }
-        reopen(number, &path).map_err(|error| {
-            InsideError::Enter(format!("descriptor {number}, {}: {error}", path.display()))
-        })?;
-    }
-    Ok(())
-}
-
-fn reopen(number: RawFd, path: &Path) -> io::Result<()> {
-    let old = match number {
-        0 => rustix::stdio::stdin(),
-        1 => rustix::stdio::stdout(),
-        _ => rustix::stdio::stderr(),
-    };
-    let flags = rustix::fs::fcntl_getfl(old)?;
-    let position = rustix::fs::tell(old)?;
-    let access = flags & OFlags::ACCMODE;
-    let kept = flags & (OFlags::APPEND | OFlags::SYNC | OFlags::DSYNC | OFlags::NONBLOCK);
-    let new = OpenOptions::new()
-        .read(access != OFlags::WRONLY)
-        .write(access != OFlags::RDONLY)
-        .custom_flags(kept.bits().cast_signed())
-        .open(path)?;
-    rustix::fs::seek(&new, SeekFrom::Start(position))?;
-    match number {
-        0 => rustix::stdio::dup2_stdin(&new)?,
-        1 => rustix::stdio::dup2_stdout(&new)?,
-        _ => rustix::stdio::dup2_stderr(&new)?,
-    }
-    Ok(())
 }
 
 /// Becomes the command; comes back only with the reason why not.

@@ -15,10 +15,14 @@ use attestfs_fs::{Directory, Mount, MountOptions, Run, raise_readahead};
 
 use super::{
     failure::RunError,
+    inherited::Inherited,
     inside::{self, FromInside, HIDDEN_COMMAND, InsideError, ToInside},
     plan::Plan,
 };
-use crate::control::{self, FrameReader};
+use crate::{
+    config,
+    control::{self, FrameReader},
+};
 
 /// The command, running on the mounted trees.
 #[derive(Debug)]
@@ -37,13 +41,19 @@ struct Inside {
     reader: FrameReader,
 }
 
-/// Mounts the trees of `plan`, serves them as parts of `run` and starts the command.
+/// Mounts the trees of `plan`, serves them as parts of `run` and starts the command, which finds
+/// what it inherits from the user.
 ///
 /// # Errors
 /// Whatever keeps the command from starting; nothing is left mounted then.
-pub(super) fn launch(plan: &Plan, run: &Arc<Run>, run_id: &str) -> Result<Launched, RunError> {
+pub(super) fn launch(
+    plan: &Plan,
+    run: &Arc<Run>,
+    run_id: &str,
+    inherited: Inherited,
+) -> Result<Launched, RunError> {
     let mut inside = Inside::start(plan, run_id)?;
-    match inside.converse(plan, run, run_id) {
+    match inside.converse(plan, run, run_id, inherited) {
         Ok((mounts, roots)) => Ok(Launched { child: inside.child, mounts, roots }),
         Err(error) => {
             drop(inside.socket);
@@ -65,6 +75,7 @@ impl Inside {
         let (ours, theirs) = UnixStream::pair()?;
         let child = Command::new("/proc/self/exe")
             .arg(HIDDEN_COMMAND)
+            .envs(config::unless_set(GIT_LOOKS_ABOVE))
             .env("ATTESTFS_STATE", plan.state.root())
             .env("ATTESTFS_RUN", run_id)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
@@ -77,8 +88,9 @@ impl Inside {
         plan: &Plan,
         run: &Arc<Run>,
         run_id: &str,
+        inherited: Inherited,
     ) -> Result<(Vec<Mount>, Vec<OwnedFd>), RunError> {
-        self.begin(plan)?;
+        self.begin(plan, inherited)?;
         let mut mounts = Vec::with_capacity(plan.trees.len());
         for (index, tree) in plan.trees.iter().enumerate() {
             let device = self.descriptor(plan)?;
@@ -104,12 +116,13 @@ impl Inside {
         Ok((mounts, roots))
     }
 
-    fn begin(&mut self, plan: &Plan) -> Result<(), RunError> {
+    fn begin(&mut self, plan: &Plan, inherited: Inherited) -> Result<(), RunError> {
         let bytes = |path: &std::path::Path| path.as_os_str().as_bytes().to_vec();
         let message = ToInside::Begin {
             trees: plan.trees.iter().map(|tree| bytes(&tree.path)).collect(),
             working_directory: bytes(&plan.working_directory),
             command: plan.options.command.iter().map(|word| word.as_bytes().to_vec()).collect(),
+            inherited,
             user_namespace: !rustix::process::geteuid().is_root(),
         };
         let stdin = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)
@@ -144,6 +157,9 @@ impl Inside {
         }
     }
 }
+
+/// A tree is a filesystem of its own now, and git looks for its repository above it only when told.
+const GIT_LOOKS_ABOVE: (&str, &str) = ("GIT_DISCOVERY_ACROSS_FILESYSTEM", "1");
 
 /// Threads that answer requests for one tree. More than cores, because some of them wait for disks.
 const THREADS: usize = 8;

@@ -20,6 +20,9 @@ use crate::{
     lineage::{CommitId, RunId},
 };
 
+/// Why the file is left out into which this process writes how the commit went.
+const OWN_ERROR: &str = "still open: the standard error of attestfs run";
+
 /// Writes the orders of one run.
 #[derive(Debug)]
 pub(super) struct Orders {
@@ -125,14 +128,14 @@ impl Orders {
         journal_length: u64,
         finished: Timestamp,
     ) -> CommitOrder {
-        for one in left_out {
-            let artifact = artifacts.iter_mut().find(|artifact| root(artifact).covers(&one.path));
-            if let Some(artifact) = artifact {
-                let below = one.path.path.strip_prefix(artifact.path.as_str()).unwrap_or_default();
-                artifact.left_out.push(LeftOut {
-                    name: below.trim_start_matches('/').to_owned(),
-                    reason: one.unsealed.to_string(),
-                });
+        let unsettled = left_out.iter().map(|one| (&one.path, one.unsealed.to_string()));
+        let own_error = self.plan.own_error.as_ref().map(|path| (path, OWN_ERROR.to_owned()));
+        for (path, reason) in unsettled.chain(own_error) {
+            // Outputs may lie in each other: each that covers the file names it.
+            for artifact in artifacts.iter_mut().filter(|it| root(it).covers(path)) {
+                let below = path.path.strip_prefix(artifact.path.as_str()).unwrap_or_default();
+                let name = below.trim_start_matches('/').to_owned();
+                artifact.left_out.push(LeftOut { name, reason: reason.clone() });
             }
         }
         CommitOrder {

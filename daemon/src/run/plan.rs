@@ -16,7 +16,7 @@ use attestfs_attestation::{Inputs, escaped, unescaped};
 use attestfs_fs::TreePath;
 use rustix::fs::{Mode, OFlags};
 
-use super::{console::Console, failure::RunError};
+use super::{console::Console, descriptors, failure::RunError};
 use crate::{
     config::{Environment, StateDir},
     signer,
@@ -57,11 +57,14 @@ pub(crate) struct Options {
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) options: Options,
+    pub(super) console: Console,
     pub(super) state: StateDir,
     pub(super) key: Option<File>,
     pub(super) trees: Vec<Tree>,
     pub(super) declared_inputs: Vec<TreePath>,
     pub(super) outputs: Vec<TreePath>,
+    /// The file that this process writes to when it speaks to the user, when it lies below a tree.
+    pub(super) own_error: Option<TreePath>,
     pub(super) working_directory: PathBuf,
 }
 
@@ -75,15 +78,14 @@ pub(super) struct Tree {
 }
 
 impl Plan {
-    pub(super) fn console(&self) -> Console {
-        Console::new(self.options.json)
-    }
-
     /// # Errors
     /// Whatever is wrong with the options.
     pub(super) fn new(options: Options, environment: &Environment) -> Result<Self, RunError> {
         let trees = open_trees(&options.dirs)?;
-        refuse_inherited_writers(&trees)?;
+        let is_below = |path: &Path| containing(path, &trees).is_some();
+        descriptors::refuse_inherited(is_below)?;
+        let own_error = descriptors::own_error(is_below);
+        let own_error = own_error.and_then(|path| tree_path("", &path, &trees).ok());
         File::options().read(true).write(true).open("/dev/fuse").map_err(RunError::NoFuse)?;
         let state = StateDir::resolve(options.state.as_deref(), environment)?;
         refuse_state_inside(&state, &trees)?;
@@ -96,7 +98,19 @@ impl Plan {
         let outputs = below("--out", &options.outputs)?;
         let working_directory =
             std::env::current_dir().map_err(RunError::system("the working directory"))?;
-        Ok(Self { options, state, key, trees, declared_inputs, outputs, working_directory })
+        refuse_misplaced(&options.outputs, &working_directory, &trees)?;
+        let console = Console::new(options.json);
+        Ok(Self {
+            options,
+            console,
+            state,
+            key,
+            trees,
+            declared_inputs,
+            outputs,
+            own_error,
+            working_directory,
+        })
     }
 
     /// The absolute path of a path below one of the trees.
@@ -153,37 +167,9 @@ fn open_key(key: &Path, trees: &[Tree]) -> Result<File, RunError> {
     if let Some(tree) = containing(&path, trees) {
         return Err(RunError::KeyInside { key: path, tree: tree.path.clone() });
     }
-    drop(signer::key_from_path(key)?);
-    File::open(key).map_err(RunError::system("the key"))
-}
-
-/// A writer that was opened before the mount would write past it, unseen. Standard input, output
-/// and error are opened again through the mount; no other descriptor can be.
-fn refuse_inherited_writers(trees: &[Tree]) -> Result<(), RunError> {
-    let entries = fs::read_dir("/proc/self/fd").map_err(RunError::system("/proc/self/fd"))?;
-    for entry in entries.flatten() {
-        let Ok(descriptor) = entry.file_name().to_string_lossy().parse::<i32>() else {
-            continue;
-        };
-        let Ok(path) = fs::read_link(entry.path()) else {
-            continue;
-        };
-        if descriptor > 2 && containing(&path, trees).is_some() && may_write(descriptor) {
-            return Err(RunError::InheritedWriter { descriptor, path });
-        }
-    }
-    Ok(())
-}
-
-/// Whether the descriptor can be written through and survives an exec.
-fn may_write(descriptor: i32) -> bool {
-    let info = fs::read_to_string(format!("/proc/self/fdinfo/{descriptor}")).unwrap_or_default();
-    let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
-    let flags = flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok());
-    let flags = OFlags::from_bits_retain(flags.unwrap_or_default());
-    let writable = !flags.contains(OFlags::PATH)
-        && (flags & OFlags::ACCMODE == OFlags::WRONLY || flags & OFlags::ACCMODE == OFlags::RDWR);
-    writable && !flags.contains(OFlags::CLOEXEC)
+    let file = signer::open_key(key)?;
+    drop(signer::key_from_file(&file, &key.display().to_string())?);
+    Ok(file)
 }
 
 /// The path with symbolic links resolved as far as it exists.
@@ -222,6 +208,25 @@ fn tree_path(option: &'static str, path: &Path, trees: &[Tree]) -> Result<TreePa
         tree: u16::try_from(index).ok().ok_or_else(outside)?,
         path: escaped(below.as_os_str().as_encoded_bytes()),
     })
+}
+
+/// An output that can only be meant relative to where the user is: better to say so now than after
+/// hours of training.
+fn refuse_misplaced(
+    outputs: &[PathBuf],
+    working_directory: &Path,
+    trees: &[Tree],
+) -> Result<(), RunError> {
+    let Some(first) = trees.first() else { return Ok(()) };
+    for given in outputs.iter().filter(|output| output.is_relative()) {
+        let taken = normal(&first.path.join(given));
+        let meant = resolved(&normal(&working_directory.join(given)));
+        let impossible = taken.parent().is_some_and(|parent| !parent.exists());
+        if impossible && meant != taken && containing(&meant, trees).is_some() {
+            return Err(RunError::Misplaced { given: given.clone(), taken, meant });
+        }
+    }
+    Ok(())
 }
 
 /// Without `.` and `..`, by the letters of the path.
@@ -284,6 +289,20 @@ mod tests {
         assert_eq!(place(&second).unwrap(), (1, "data".to_owned()));
         assert!(place(Path::new("../elsewhere")).is_err());
         assert!(place(Path::new("/etc")).is_err());
+    }
+
+    #[test]
+    fn an_output_that_is_meant_relative_to_the_working_directory_is_told() {
+        let here = tempfile::tempdir().unwrap();
+        let here = fs::canonicalize(here.path()).unwrap();
+        fs::create_dir(here.join("data")).unwrap();
+        let trees = trees(&[&here.join("data")]).unwrap();
+        let check = |output: &str| refuse_misplaced(&[PathBuf::from(output)], &here, &trees);
+        let error = check("data/clean").unwrap_err().to_string();
+        assert!(error.contains("give --out") && error.contains("data/clean"), "{error}");
+        check("clean").unwrap();
+        fs::create_dir(here.join("data/data")).unwrap();
+        check("data/clean").unwrap();
     }
 
     #[test]

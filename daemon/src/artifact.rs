@@ -6,10 +6,11 @@ mod claimed;
 mod content;
 mod directory;
 mod judge;
+mod passed;
 #[cfg(test)]
 mod tests;
 
-pub use at_hand::{AtHand, AtHandError, Sources};
+pub use at_hand::{AtHand, AtHandError, PassedOver};
 pub use claimed::{Claimed, ClaimedKind, Claims, claimed, claimed_signer};
 pub use content::{ContentError, Unwatched, Watch, Watched, content, content_at, hash, open_file};
 pub use directory::{Directory, Found, Kind, SurveyError, WalkError};

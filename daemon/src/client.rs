@@ -26,7 +26,7 @@ use parking_lot::Mutex;
 
 pub use self::{
     link::{CheckpointHandler, RunLink, RunLinkParts},
-    start::connect_or_start,
+    start::{connect_or_start, connect_within_run, sees_mounts_of_a_run},
 };
 use crate::{
     config::{StateDir, StateError},
@@ -81,6 +81,17 @@ pub enum ClientError {
     NotStarted {
         /// The last line of its log, or what else is known.
         reason: String,
+    },
+    /// Nobody listens there, and this is a process of a run.
+    #[error(
+        "no attestfs daemon serves {}, and inside a run none is started, because it would see the \
+         mounts of the run and not what lies below them: start it outside with 'attestfs daemon \
+         --state {}'",
+        state.display(), state.display()
+    )]
+    WithinRun {
+        /// The state directory.
+        state: std::path::PathBuf,
     },
     /// Somebody listens there who does not greet.
     #[error(

@@ -5,6 +5,7 @@
 //! done twice gives the same statement digest.
 
 mod beneath;
+mod beside;
 mod chain;
 mod committer;
 mod freeze;

@@ -3,15 +3,29 @@
 
 use std::{
     fmt::Debug,
-    fs::{self, File, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
+    fs::{self, File},
+    io,
+    os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use attestfs_attestation::{KEY_FILE_MAX, KeyError, KeyHint, SigningError, SigningKey};
+use attestfs_attestation::{
+    KEY_FILE_MAX, KeyError, KeyHint, SigningError, SigningKey, VerifyingKey,
+};
+use rustix::fs::Mode;
 use zeroize::Zeroizing;
+
+use crate::{
+    artifact::{ContentError, open_file},
+    publication::Unplaced,
+};
+
+/// For its owner alone.
+const PRIVATE: Mode = Mode::RUSR.union(Mode::WUSR);
+
+/// For everybody to read.
+const PUBLIC: Mode = PRIVATE.union(Mode::RGRP).union(Mode::ROTH);
 
 /// Signs the PAE of an envelope.
 pub trait Signer: Debug + Send + Sync {
@@ -97,9 +111,20 @@ pub enum KeyFileError {
 /// Each variant of [`KeyFileError`] but the last.
 pub fn key_from_path(path: &Path) -> Result<SigningKey, KeyFileError> {
     let name = path.display().to_string();
-    let file =
-        File::open(path).map_err(|source| KeyFileError::Io { name: name.clone(), source })?;
-    key_from_file(&file, &name)
+    key_from_file(&open_key(path)?, &name)
+}
+
+/// Opens what should be a key, without waiting for anybody: a pipe does not hold us. What it holds
+/// is for [`key_from_file`] to check.
+///
+/// # Errors
+/// [`KeyFileError::Io`], [`KeyFileError::NotAFile`].
+pub fn open_key(path: &Path) -> Result<File, KeyFileError> {
+    let name = || path.display().to_string();
+    open_file(path).map_err(|error| match error {
+        ContentError::Io(source) => KeyFileError::Io { name: name(), source },
+        _ => KeyFileError::NotAFile { name: name() },
+    })
 }
 
 /// Reads the private key that `file` is open on, from its beginning and without moving its offset.
@@ -122,6 +147,16 @@ pub fn key_from_file(file: &File, name: &str) -> Result<SigningKey, KeyFileError
     SigningKey::from_pem(&pem).map_err(|source| KeyFileError::Key { name: name(), source })
 }
 
+/// Reads the public key in a file.
+///
+/// # Errors
+/// [`KeyFileError::Io`], [`KeyFileError::NotAFile`], [`KeyFileError::Key`].
+pub fn public_key_from_path(path: &Path) -> Result<VerifyingKey, KeyFileError> {
+    let pem = read(&open_key(path)?).map_err(|source| io_error(path, source))?;
+    let name = path.display().to_string();
+    VerifyingKey::from_pem(&pem).map_err(|source| KeyFileError::Key { name, source })
+}
+
 /// The key of a state directory, made at its first use together with its public half.
 ///
 /// # Errors
@@ -130,31 +165,38 @@ pub fn default_key(private: &Path, public: &Path) -> Result<SigningKey, KeyFileE
     let key = match key_from_path(private) {
         Err(KeyFileError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
             let key = generate(private)?;
-            write_new(private, key.to_pem().as_bytes(), 0o600)?;
+            create(private, key.to_pem().as_bytes(), PRIVATE)?;
             key
         }
         result => result?,
     };
-    let expected = key.verifying_key().to_pem();
-    if fs::read(public).ok().as_deref() != Some(expected.as_bytes()) {
-        replace_public(public, &expected)?;
+    let expected = key.verifying_key();
+    if public_key_from_path(public).ok().as_ref() != Some(&expected) {
+        let pem = expected.to_pem();
+        in_directory_of(public, |directory, name| {
+            Unplaced::write(directory, name, pem.as_bytes(), PUBLIC)?.replace()
+        })?;
     }
     Ok(key)
 }
 
-/// Makes a key pair in two files that must not exist.
+/// Makes a key pair in two files that must not exist. When one cannot be made, neither is left.
 ///
 /// # Errors
 /// [`KeyFileError::Exists`]; what writing says.
 pub fn new_key_pair(private: &Path, public: &Path) -> Result<SigningKey, KeyFileError> {
-    let taken = [private, public].into_iter().find(|path| path.exists());
+    let taken = [private, public].into_iter().find(|path| path.symlink_metadata().is_ok());
     if let Some(path) = taken {
         let path = path.to_path_buf();
         return Err(KeyFileError::Exists { path });
     }
     let key = generate(private)?;
-    write_new(private, key.to_pem().as_bytes(), 0o600)?;
-    write_new(public, key.verifying_key().to_pem().as_bytes(), 0o644)?;
+    create(private, key.to_pem().as_bytes(), PRIVATE)?;
+    if let Err(error) = create(public, key.verifying_key().to_pem().as_bytes(), PUBLIC) {
+        // Half a pair is in the way of the next attempt, and nobody has used it yet.
+        fs::remove_file(private).unwrap_or_default();
+        return Err(error);
+    }
     Ok(key)
 }
 
@@ -180,39 +222,27 @@ fn read(file: &File) -> io::Result<Zeroizing<Vec<u8>>> {
 }
 
 /// Writes a file that appears with all its bytes or not at all, and never in place of another.
-fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), KeyFileError> {
-    let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
-    let result = write_durably(&temporary, bytes, mode)
-        .and_then(|()| fs::hard_link(&temporary, path))
-        .and_then(|()| sync_directory(path));
-    // A temporary file that could not even be made is no further trouble.
-    fs::remove_file(&temporary).unwrap_or_default();
-    result.map_err(|source| match source.kind() {
-        io::ErrorKind::AlreadyExists => KeyFileError::Exists { path: path.to_path_buf() },
-        _ => io_error(path, source),
-    })
+fn create(path: &Path, bytes: &[u8], mode: Mode) -> Result<(), KeyFileError> {
+    in_directory_of(path, |directory, name| Unplaced::write(directory, name, bytes, mode)?.create())
+        .map_err(|error| match error {
+            KeyFileError::Io { source, .. } if source.kind() == io::ErrorKind::AlreadyExists => {
+                KeyFileError::Exists { path: path.to_path_buf() }
+            }
+            other => other,
+        })
 }
 
-fn replace_public(path: &Path, pem: &str) -> Result<(), KeyFileError> {
-    let temporary = path.with_extension("pub.tmp");
-    if temporary.exists() {
-        fs::remove_file(&temporary).map_err(|source| io_error(path, source))?;
-    }
-    write_durably(&temporary, pem.as_bytes(), 0o644)
-        .and_then(|()| fs::rename(&temporary, path))
-        .and_then(|()| sync_directory(path))
-        .map_err(|source| io_error(path, source))
-}
-
-fn write_durably(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
-}
-
-fn sync_directory(path: &Path) -> io::Result<()> {
+/// Does something with the directory of a path and the name in it.
+fn in_directory_of(
+    path: &Path,
+    work: impl FnOnce(&File, &str) -> io::Result<()>,
+) -> Result<(), KeyFileError> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+    let name = path.file_name().and_then(|name| name.to_str());
+    let no_name = || io::Error::from(io::ErrorKind::InvalidFilename);
+    File::open(parent.unwrap_or(Path::new(".")))
+        .and_then(|directory| work(&directory, name.ok_or_else(no_name)?))
+        .map_err(|source| io_error(path, source))
 }
 
 fn io_error(path: &Path, source: io::Error) -> KeyFileError {
@@ -222,6 +252,8 @@ fn io_error(path: &Path, source: io::Error) -> KeyFileError {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use rustix::fs::FileType;
 
     use super::*;
 
@@ -262,6 +294,18 @@ mod tests {
         assert!(matches!(missing, KeyFileError::Io { .. }));
         let folder = key_from_path(directory.path()).unwrap_err();
         assert!(matches!(folder, KeyFileError::NotAFile { .. }));
+    }
+
+    #[test]
+    fn a_pipe_in_place_of_a_key_holds_nobody() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key");
+        let mode = Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::Fifo, mode, 0).unwrap();
+        let private = key_from_path(&path).unwrap_err();
+        assert!(matches!(private, KeyFileError::NotAFile { .. }), "{private}");
+        let public = public_key_from_path(&path).unwrap_err();
+        assert!(matches!(public, KeyFileError::NotAFile { .. }), "{public}");
     }
 
     #[test]
@@ -307,5 +351,14 @@ mod tests {
         fs::remove_file(&public).unwrap();
         new_key_pair(&private, &public).unwrap();
         assert!(matches!(new_key_pair(&private, &public), Err(KeyFileError::Exists { .. })));
+    }
+
+    #[test]
+    fn half_a_new_pair_does_not_stay() {
+        let directory = tempfile::tempdir().unwrap();
+        let private = directory.path().join("a.key");
+        let nowhere = directory.path().join("missing/a.pub");
+        assert!(matches!(new_key_pair(&private, &nowhere), Err(KeyFileError::Io { .. })));
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 }

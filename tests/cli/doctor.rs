@@ -14,7 +14,8 @@ fn every_line_is_yes_no_or_not_used_and_a_no_says_what_to_do() {
     assert_eq!(answer.code, if missing.is_empty() { 0 } else { 3 }, "{answer:?}");
     assert!(missing.iter().all(|finding| finding["nextStep"].is_string()), "{answer:?}");
     let subjects: Vec<_> = findings.iter().map(|it| it["subject"].as_str().unwrap()).collect();
-    for subject in ["kernel", "/dev/fuse", "mounting", "passthrough", "cgroup", "GPU", "TEE"] {
+    let asked = ["kernel", "/dev/fuse", "mounting", "open files", "passthrough", "cgroup", "GPU"];
+    for subject in asked.into_iter().chain(["TEE"]) {
         assert!(subjects.contains(&subject), "{subject}");
     }
     let text = tool.run(["doctor"]).is(answer.code).text();
@@ -34,6 +35,19 @@ fn a_state_that_others_can_write_to_is_a_no() {
     let text = tool.run(["doctor"]).is(3).text();
     assert!(text.contains("NO  state"), "{text}");
     assert!(text.contains("may be written by others"), "{text}");
+}
+
+#[test]
+fn the_limit_of_open_files_is_told_with_what_it_bounds() {
+    if cfg!(not(feature = "mount")) {
+        println!("skipped: this build has no filesystem");
+        return;
+    }
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+    let text = Tool::new().run(["doctor"]).text();
+    let line = text.lines().find(|line| line.contains("open files")).unwrap();
+    let named = limit.map_or_else(|| "no hard limit".to_owned(), |limit| limit.to_string());
+    assert!(line.contains(&named), "{line}");
 }
 
 #[test]

@@ -14,6 +14,14 @@ fn nothing_is_overwritten() {
 }
 
 #[test]
+fn half_a_pair_is_not_left_behind() {
+    let tool = Tool::new();
+    std::os::unix::fs::symlink("nowhere", tool.path("attestfs.pub")).unwrap();
+    tool.run(["keygen"]).is(1).says("attestfs.pub");
+    assert!(!tool.path("attestfs.key").exists());
+}
+
+#[test]
 fn a_directory_that_is_not_there_is_named() {
     Tool::new().run(["keygen", "--out", "missing"]).is(3).says("missing: no such directory");
 }

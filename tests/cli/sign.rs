@@ -100,3 +100,27 @@ fn signing_again_replaces_the_signature() {
     assert_eq!(signed["files"], 4);
     tool.run(["verify", "model", "--key", "keys/attestfs.pub"]).is(0);
 }
+
+#[test]
+fn only_a_signature_is_replaced_by_a_signature() {
+    let tool = Tool::with_model();
+    let key = ["sign", "model", "--key", "keys/attestfs.key"];
+    tool.write("model/model.sig", "precious");
+    tool.run(key).is(1).says("model.sig: not a signature");
+    for theirs in ["notes.txt", "model/claims.jsonl", "model/config.json"] {
+        tool.write(theirs, "precious");
+        tool.run(key.into_iter().chain(["--signature", theirs])).is(1).says(theirs);
+        assert_eq!(fs::read(tool.path(theirs)).unwrap(), b"precious");
+    }
+    assert_eq!(fs::read(tool.path("model/model.sig")).unwrap(), b"precious");
+}
+
+#[test]
+fn a_pipe_in_place_of_a_key_or_signature_holds_nobody() {
+    let tool = Tool::with_model();
+    tool.other("mkfifo", ["pipe"]).is(0);
+    tool.run(["sign", "model", "--key", "pipe"]).is(3).says("not a regular file");
+    tool.run(["verify", "model", "--key", "pipe"]).is(3).says("not a regular file");
+    let sign = ["sign", "model", "--key", "keys/attestfs.key", "--signature", "pipe"];
+    tool.run(sign).is(1).says("pipe: not a signature");
+}

@@ -36,6 +36,8 @@ fn what_is_not_available_yet_is_no_silent_fallback() {
             let answer = tool.run(line.iter().chain(keys)).is(2);
             answer.says(&format!("{option} is not available yet"));
         }
+        let help = tool.run(["verify", "--help"]).is(0).text();
+        assert!(!help.contains(option), "{help}");
     }
 }
 
@@ -87,6 +89,21 @@ fn a_part_of_a_model_is_not_verified_on_its_own() {
     let tool = Tool::with_signed_model();
     verify(&tool, "model/sub").is(2).says("is a part of the model");
     verify(&tool, "model/model.sig").is(2).says("not an artifact");
+}
+
+#[test]
+fn what_lies_in_some_directory_above_refuses_nothing() {
+    let tool = Tool::with_signed_model();
+    tool.write("model.sig", "garbage");
+    tool.write("claims.jsonl", "garbage");
+    verify(&tool, "model").is(0);
+    let json = tool.run(["verify", "model/config.json", "--json"].into_iter().chain(KEY));
+    assert_eq!(json.is(0).json()["passedOver"].as_array().map(Vec::len), Some(1));
+    tool.write("model/claims.jsonl", "{\"claim\": \"my own\"}");
+    let said = verify(&tool, "model/config.json").is(0).text();
+    assert!(said.contains("model/claims.jsonl: it holds no attestation"), "{said}");
+    tool.write("model/config.json", "changed");
+    verify(&tool, "model/config.json").is(1).says("check 8, ");
 }
 
 #[test]

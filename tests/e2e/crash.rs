@@ -36,12 +36,57 @@ fn a_daemon_killed_while_the_command_runs_is_replaced() {
     run.args(["--dir", "tree", "--out", "model", "--", "sh", "-ec", script]);
     let mut run = Running::start(&mut run);
     eventually("the command has begun", || lab.path("begun").exists());
-    kill_process(lab.daemon().expect("it was started"), Signal::KILL).unwrap();
-    eventually("the daemon is gone", || lab.daemon().is_none());
+    let first = lab.daemon().expect("it was started");
+    kill_process(first, Signal::KILL).unwrap();
+    eventually("the daemon is gone", || lab.daemon() != Some(first));
     fs::write(lab.path("enough"), "").unwrap();
     assert_eq!(run.code(), Some(0));
     assert_eq!(only_attestation(&lab.state()).subjects(&lab.state()).len(), 2);
     lab.verify("tree/model").succeed();
+}
+
+#[test]
+fn a_checkpoint_from_inside_reaches_a_daemon_that_the_run_started_anew_outside() {
+    let Some(lab) = Lab::new() else { return };
+    lab.directory("tree");
+    let script = "mkdir -p tree/model/step && echo 1 > tree/model/step/weights && touch begun \
+        && while ! test -e enough; do sleep 0.02; done \
+        && env -u ATTESTFS_RUN $ATTESTFS stage checkpoint tree/model/step \
+        && $ATTESTFS stage list && touch checkpointed \
+        && while ! test -e ended; do sleep 0.02; done";
+    let mut run = lab.run("train");
+    run.args(["--dir", "tree", "--out", "model", "--", "sh", "-ec", script]);
+    let mut run = Running::start(&mut run);
+    eventually("the command has begun", || lab.path("begun").exists());
+    let first = lab.daemon().expect("it was started");
+    kill_process(first, Signal::KILL).unwrap();
+    eventually("the daemon is gone", || lab.daemon() != Some(first));
+    fs::write(lab.path("enough"), "").unwrap();
+    eventually("the checkpoint is made", || lab.path("checkpointed").exists());
+    let second = lab.daemon().expect("the run started another one");
+    assert_ne!(second, first);
+    let mounts = fs::read_to_string(format!("/proc/{}/mountinfo", second.as_raw_pid())).unwrap();
+    assert!(!mounts.contains("fuse.attestfs"), "{mounts}");
+    lab.verify("tree/model/step").succeed();
+    fs::write(lab.path("ended"), "").unwrap();
+    assert_eq!(run.code(), Some(0));
+}
+
+#[test]
+fn no_daemon_is_started_inside_a_run() {
+    let Some(lab) = Lab::new() else { return };
+    lab.directory("tree");
+    let elsewhere = lab.path("elsewhere");
+    let script = format!(
+        "env -u ATTESTFS_RUN $ATTESTFS daemon --foreground --state {0} && exit 1; \
+         $ATTESTFS daemon --state {0} && exit 1; test ! -e {0}/control.sock",
+        elsewhere.display()
+    );
+    let mut run = lab.run("nested");
+    run.args(["--dir", "tree", "--", "sh", "-c", &script]);
+    let ended = run.finish();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(ended.stderr.matches("inside a run none is started").count(), 2, "{ended:?}");
 }
 
 fn check_one_publication(lab: &Lab, arrow: &str) {

@@ -67,6 +67,15 @@ fn a_key_that_is_none_or_missing_is_named() {
 }
 
 #[test]
+fn a_pipe_in_place_of_a_key_holds_nobody() {
+    let Some(lab) = Lab::new() else { return };
+    let tree = lab.directory("tree");
+    fs::remove_file(lab.key()).unwrap();
+    lab.configured("mkfifo").arg(lab.key()).succeed();
+    check(&mut idle_run(&lab, &tree), 125, &["attestfs.key", "not a regular file"]);
+}
+
+#[test]
 fn a_key_or_a_state_below_an_observed_directory_is_refused() {
     let Some(lab) = Lab::new() else { return };
     check(&mut idle_run(&lab, &lab.path("keys")), 125, &["key", "--dir"]);

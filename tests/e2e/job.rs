@@ -373,3 +373,21 @@ fn an_output_relative_to_the_wrong_place_is_a_usage_error_before_the_command_run
     assert!(ended.stderr.contains("relative to the first --dir"), "{ended:?}");
     assert!(!lab.path("tree/ran").exists());
 }
+
+#[test]
+fn files_of_an_earlier_run_are_signed_where_they_were_moved_to() {
+    let Some(lab) = Lab::new() else { return };
+    lab.directory("tree");
+    let stage = |name: &str, out: &str, script: &str| {
+        let mut run = lab.run(name);
+        run.args(["--dir", "tree", "--out", out, "--", "sh", "-ec", script]).finish()
+    };
+    let made = stage("train", "new", "cd tree && mkdir new && echo 1 > new/weights");
+    assert_eq!(made.code, Some(0), "{made:?}");
+    let move_it = "cd tree && mkdir best && mv new/weights best/ && echo ok > best/report";
+    let moved = stage("promote", "best", move_it);
+    assert_eq!(moved.code, Some(0), "{moved:?}");
+    assert!(moved.stderr.contains("model.sig written"), "{moved:?}");
+    let foreign = stage("again", "best", "echo ok > tree/best/other");
+    assert_eq!(foreign.code, Some(0), "{foreign:?}");
+}

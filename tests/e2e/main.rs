@@ -16,8 +16,12 @@ mod lab;
 mod needs;
 
 mod checkpoint;
+mod collisions;
 mod crash;
 mod errors;
+mod job;
+mod links;
+mod outputs;
 mod pipeline;
 mod tampering;
 mod tools;

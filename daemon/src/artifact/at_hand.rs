@@ -8,10 +8,11 @@ use std::{
 };
 
 use attestfs_attestation::{
-    Attestations, BUNDLE_MAX, Bundle, BundleError, CLAIMS_FILE, CLAIMS_MAX, Claims, ClaimsError,
-    MODEL_SIGNATURE_FILE, MODEL_SIGNATURE_TYPE,
+    Attestations, BUNDLE_MAX, Bundle, BundleError, CLAIMS_FILE, CLAIMS_MAX, Claims,
+    MODEL_SIGNATURE_FILE, MODEL_SIGNATURE_TYPE, escaped,
 };
 use attestfs_digest::Sha256;
+use serde::Serialize;
 
 use super::{
     content::{ContentError, open_file},
@@ -22,19 +23,39 @@ use crate::{config::StateDir, publication::Shelf};
 /// What is at hand for one artifact.
 #[derive(Debug, Default)]
 pub struct AtHand {
-    beside: Option<Beside>,
+    /// The nearest directory first.
+    around: Vec<Beside>,
+    unusable: Vec<PassedOver>,
     given: Option<Given>,
     shelf: Option<Shelf>,
 }
 
-/// What a commit, or `sign`, left in a directory.
+/// What a commit, or `sign`, left in a directory. Perhaps it speaks of other artifacts.
 #[derive(Debug)]
 pub(super) struct Beside {
     /// The artifact root: names are relative to it.
     pub(super) directory: PathBuf,
     /// The content of `model.sig`.
     pub(super) model: Option<Vec<u8>>,
-    claims: Claims,
+    /// What `claims.jsonl` holds.
+    pub(super) claims: Claims,
+}
+
+/// A file with the name of a publication that did not count, and why not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PassedOver {
+    /// The path of the file, escaped.
+    pub publication: String,
+    /// A sentence.
+    pub reason: String,
+}
+
+impl PassedOver {
+    pub(super) fn new(publication: &Path, reason: impl ToString) -> Self {
+        let publication = escaped(publication.as_os_str().as_encoded_bytes());
+        Self { publication, reason: reason.to_string() }
+    }
 }
 
 /// What the user named. It decides alone; what else is at hand only shows where materials came from.
@@ -57,14 +78,6 @@ pub enum AtHandError {
         /// Why not.
         source: ContentError,
     },
-    /// A `claims.jsonl` beyond all bounds.
-    #[error("{}: {source}", path.display())]
-    Claims {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        source: ClaimsError,
-    },
     /// What the user named is neither a bundle nor a list of bundles.
     #[error("{}: {source}", path.display())]
     NoBundle {
@@ -84,17 +97,55 @@ pub enum AtHandError {
 }
 
 impl AtHand {
-    /// What lies beside the artifact, or in the nearest directory above it, and in a state
-    /// directory.
+    /// What lies beside the artifact and in the directories above it, and in a state directory.
     ///
     /// # Errors
-    /// Something is there and cannot be read.
+    /// The model signature of a directory, which decides about it, cannot be read.
     pub fn around(artifact: &Artifact, state: Option<&StateDir>) -> Result<Self, AtHandError> {
-        Ok(Self {
-            beside: Beside::nearest(artifact.directory())?,
-            given: None,
-            shelf: state.map(Shelf::of),
-        })
+        let mut at_hand = Self { shelf: state.map(Shelf::of), ..Self::default() };
+        for directory in artifact.directory().ancestors() {
+            let beside = Beside {
+                directory: directory.to_path_buf(),
+                model: at_hand.model(directory, artifact)?,
+                claims: at_hand.claims(directory),
+            };
+            if beside.model.is_some() || beside.has_claims() {
+                at_hand.around.push(beside);
+            }
+        }
+        Ok(at_hand)
+    }
+
+    /// A signature that cannot be read is not at hand, except for the directory that it lies in.
+    fn model(
+        &mut self,
+        directory: &Path,
+        artifact: &Artifact,
+    ) -> Result<Option<Vec<u8>>, AtHandError> {
+        let path = directory.join(MODEL_SIGNATURE_FILE);
+        match read_if_there(&path, BUNDLE_MAX) {
+            Err(error) if directory != artifact.path() => {
+                self.unusable.push(PassedOver::new(&path, error));
+                Ok(None)
+            }
+            result => result,
+        }
+    }
+
+    /// What a user's own file of this name holds are no claims.
+    fn claims(&mut self, directory: &Path) -> Claims {
+        let path = directory.join(CLAIMS_FILE);
+        let reason = match read_if_there(&path, CLAIMS_MAX) {
+            Ok(None) => return Claims::default(),
+            Ok(Some(bytes)) => match Claims::parse(&bytes) {
+                Ok(claims) if !claims.bundles.is_empty() => return claims,
+                Ok(_) => "it holds no attestation".to_owned(),
+                Err(error) => error.to_string(),
+            },
+            Err(error) => error.to_string(),
+        };
+        self.unusable.push(PassedOver::new(&path, reason));
+        Claims::default()
     }
 
     /// The same, and the bundle or the list of bundles in a file, which alone decides.
@@ -108,43 +159,62 @@ impl AtHand {
         Ok(Self { given: Some(given), ..self })
     }
 
-    pub(super) fn beside(&self) -> Option<&Beside> {
-        self.beside.as_ref()
+    /// The publications beside the artifact and above it, the nearest first.
+    pub(super) fn publications(&self) -> &[Beside] {
+        &self.around
+    }
+
+    /// The publication that lies in this directory.
+    pub(super) fn publication_in(&self, directory: &Path) -> &[Beside] {
+        let there = self.around.iter().find(|beside| beside.directory == directory);
+        there.map(std::slice::from_ref).unwrap_or_default()
+    }
+
+    /// Files with the names of publications that nobody can use.
+    pub(super) fn unusable(&self) -> &[PassedOver] {
+        &self.unusable
     }
 
     pub(super) fn given(&self) -> Option<&Given> {
         self.given.as_ref()
     }
 
-    /// Everything that may speak of these contents. The index of the state is read once.
+    /// What these publications, the state and the user's own bundle may say of these contents. The
+    /// index of the state is read once.
     ///
     /// # Errors
     /// [`AtHandError::Shelf`].
-    pub fn sources(&self, contents: &HashSet<Sha256>) -> Result<Sources<'_>, AtHandError> {
+    pub(super) fn sources<'a>(
+        &'a self,
+        publications: &'a [Beside],
+        contents: &HashSet<Sha256>,
+    ) -> Result<Sources<'a>, AtHandError> {
         let indexed = match &self.shelf {
             Some(shelf) => shelf.statements_of_each(contents).map_err(|source| {
                 AtHandError::Shelf { state: shelf.directory().to_path_buf(), source }
             })?,
             None => HashMap::new(),
         };
-        Ok(Sources { at_hand: self, indexed })
-    }
-
-    fn claims(&self) -> impl Iterator<Item = &Claims> {
-        let given = match &self.given {
-            Some(Given::Claims(claims)) => Some(claims),
-            _ => None,
-        };
-        let beside = self.beside.as_ref().map(|beside| &beside.claims);
-        given.into_iter().chain(beside)
+        Ok(Sources { at_hand: self, publications, indexed })
     }
 }
 
 /// What is at hand, as the verifier asks for it.
 #[derive(Debug)]
-pub struct Sources<'a> {
+pub(super) struct Sources<'a> {
     at_hand: &'a AtHand,
+    publications: &'a [Beside],
     indexed: HashMap<Sha256, Vec<Sha256>>,
+}
+
+impl Sources<'_> {
+    fn claims(&self) -> impl Iterator<Item = &Claims> {
+        let given = match &self.at_hand.given {
+            Some(Given::Claims(claims)) => Some(claims),
+            _ => None,
+        };
+        given.into_iter().chain(self.publications.iter().map(|beside| &beside.claims))
+    }
 }
 
 impl Attestations for Sources<'_> {
@@ -152,20 +222,20 @@ impl Attestations for Sources<'_> {
         if let Some(Given::Claims(claims)) = &self.at_hand.given {
             return claims.naming(content);
         }
-        let beside = self.at_hand.claims().flat_map(|claims| claims.naming(content));
+        let beside = self.claims().flat_map(|claims| claims.naming(content));
         let indexed = self.indexed.get(&content).into_iter().flatten().copied();
         beside.chain(indexed).collect()
     }
 
     fn attestation(&self, name: Sha256) -> Vec<Result<Bundle, BundleError>> {
-        let travelling = self.at_hand.claims().flat_map(|claims| claims.attestation(name));
+        let travelling = self.claims().flat_map(|claims| claims.attestation(name));
         // What cannot be read is not at hand.
         let kept = self.at_hand.shelf.as_ref().and_then(|shelf| shelf.bundle(name).ok()?);
         travelling.chain(kept.map(|bytes| Bundle::parse(&bytes))).collect()
     }
 
     fn manifest(&self, digest: Sha256) -> Option<Vec<u8>> {
-        let travelling = self.at_hand.claims().find_map(|claims| claims.manifest(digest));
+        let travelling = self.claims().find_map(|claims| claims.manifest(digest));
         travelling.map(<[u8]>::to_vec).or_else(|| {
             let shelf = self.at_hand.shelf.as_ref()?;
             shelf.manifest(digest).ok()?
@@ -174,24 +244,19 @@ impl Attestations for Sources<'_> {
 }
 
 impl Beside {
-    /// The publication in this directory, or else in the nearest one above.
-    fn nearest(directory: &Path) -> Result<Option<Self>, AtHandError> {
-        directory.ancestors().find_map(|directory| Self::at(directory).transpose()).transpose()
+    /// Where the model signature lies.
+    pub(super) fn model_path(&self) -> PathBuf {
+        self.directory.join(MODEL_SIGNATURE_FILE)
     }
 
-    fn at(directory: &Path) -> Result<Option<Self>, AtHandError> {
-        let model = read_if_there(&directory.join(MODEL_SIGNATURE_FILE), BUNDLE_MAX)?;
-        let path = directory.join(CLAIMS_FILE);
-        let claims = read_if_there(&path, CLAIMS_MAX)?;
-        if model.is_none() && claims.is_none() {
-            return Ok(None);
-        }
-        let claims = Claims::parse(&claims.unwrap_or_default());
-        Ok(Some(Self {
-            directory: directory.to_path_buf(),
-            model,
-            claims: claims.map_err(|source| AtHandError::Claims { path, source })?,
-        }))
+    /// Where the claims lie.
+    pub(super) fn claims_path(&self) -> PathBuf {
+        self.directory.join(CLAIMS_FILE)
+    }
+
+    /// Whether there is any claim.
+    pub(super) fn has_claims(&self) -> bool {
+        !self.claims.bundles.is_empty()
     }
 }
 

@@ -1,7 +1,7 @@
 //! What attestations claim of an artifact when nobody says whom to believe. Nothing here is checked
 //! but that the attestation can be read and names this content.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, path::Path};
 
 use attestfs_attestation::{
     Attestations, Bundle, Content, INCOMPLETE_TYPE, IncompleteRun, Listing, ModelManifest,
@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{
-    at_hand::{AtHand, Given},
+    at_hand::{AtHand, Beside, Given},
     content::Watch,
     judge::{Artifact, NotJudged},
 };
@@ -87,7 +87,12 @@ pub fn claimed(
         Artifact::File(path) => Some(NotJudged::unless_hashed(path, watch)?),
     };
     let sha256 = content.map(|content| content.digests.sha256);
-    let sources = at_hand.sources(&sha256.into_iter().collect::<HashSet<_>>())?;
+    let publications = match artifact {
+        Artifact::Directory(path) => at_hand.publication_in(path),
+        Artifact::File(_) => at_hand.publications(),
+    };
+    let contents = sha256.into_iter().collect::<HashSet<_>>();
+    let sources = at_hand.sources(publications, &contents)?;
     let mut seen = HashSet::new();
     let runs = sources
         .naming(sha256.unwrap_or(Sha256([0; 32])))
@@ -96,22 +101,29 @@ pub fn claimed(
         .filter(|name| seen.insert(*name))
         .filter_map(|name| sources.attestation(name).into_iter().flatten().next())
         .filter_map(|bundle| run(&bundle, sha256, &sources));
-    let model = model(artifact, at_hand, content);
-    Ok(Claims { content, claims: model.into_iter().chain(runs).collect() })
+    let models: Vec<_> = match at_hand.given() {
+        Some(Given::Model(signature)) => vec![(signature, artifact.directory())],
+        Some(Given::Claims(_)) => Vec::new(),
+        None => publications.iter().filter_map(signed).collect(),
+    };
+    let models = models.into_iter().filter_map(|it| model(artifact, it, content));
+    Ok(Claims { content, claims: models.take(CLAIMS_MAX).chain(runs).collect() })
+}
+
+/// The model signature of a publication, and what its names are relative to.
+fn signed(beside: &Beside) -> Option<(&Vec<u8>, &Path)> {
+    Some((beside.model.as_ref()?, &beside.directory))
 }
 
 /// The model signature, if it covers this file or directory.
-fn model(artifact: &Artifact, at_hand: &AtHand, content: Option<Content>) -> Option<Claimed> {
-    let beside = at_hand.beside();
-    let signature = match at_hand.given() {
-        Some(Given::Model(signature)) => signature,
-        Some(Given::Claims(_)) => return None,
-        None => beside?.model.as_ref()?,
-    };
+fn model(
+    artifact: &Artifact,
+    (signature, root): (&Vec<u8>, &Path),
+    content: Option<Content>,
+) -> Option<Claimed> {
     let bundle = Bundle::parse(signature).ok()?;
     let manifest = ModelManifest::read(bundle.payload()).ok()?;
     if let Some(content) = content {
-        let root = beside.map_or(artifact.directory(), |beside| &beside.directory);
         let name = artifact.path().strip_prefix(root).ok()?.to_str()?;
         manifest.compare_file(name, &content).ok()?;
     }

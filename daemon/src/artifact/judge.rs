@@ -4,18 +4,20 @@ use std::{
     collections::HashSet,
     fs, io,
     path::{Path, PathBuf},
+    slice,
 };
 
 use attestfs_attestation::{
-    Content, Covered, Entry, EntryKind, Found, MODEL_SIGNATURE_FILE, OmsRefusal, Place, Refusal,
-    SignedModel, TrustedKeys, Verified, Verifier, escaped, is_publication,
+    Claims, Content, Covered, Entry, EntryKind, Found, MODEL_SIGNATURE_FILE, OmsRefusal, Place,
+    Refusal, SignedModel, TrustedKeys, Verified, Verifier, escaped, is_publication,
 };
 use attestfs_digest::Sha256;
 
 use super::{
-    at_hand::{AtHand, AtHandError, Beside, Given},
+    at_hand::{AtHand, AtHandError, Beside, Given, PassedOver, Sources},
     content::{ContentError, Watch, content_at},
     directory::{Directory, Found as Walked, Kind, SurveyError, WalkError},
+    passed::Passed,
 };
 
 /// A file or a directory, by its path without symbolic links.
@@ -63,6 +65,8 @@ pub struct Judged {
     pub completeness: Completeness,
     /// Files that were compared.
     pub files: usize,
+    /// What lies around the artifact and does not speak of it.
+    pub passed_over: Vec<PassedOver>,
 }
 
 /// How far anybody would notice that something is missing: check 9.
@@ -186,6 +190,12 @@ pub fn judge(
     }
 }
 
+impl Judged {
+    fn new(verified: Verified, completeness: Completeness, files: usize) -> Self {
+        Self { verified, completeness, files, passed_over: Vec::new() }
+    }
+}
+
 struct Judge<'a> {
     at_hand: &'a AtHand,
     keys: &'a TrustedKeys,
@@ -195,69 +205,145 @@ struct Judge<'a> {
 impl Judge<'_> {
     fn file(&self, path: &Path) -> Result<Judged, NotJudged> {
         let content = NotJudged::unless_hashed(path, self.watch)?;
-        match (self.at_hand.given(), self.at_hand.beside()) {
-            (Some(Given::Model(signature)), _) => {
-                let name = |root: &Path| path.strip_prefix(root).ok();
-                let roots: Vec<_> = path.ancestors().skip(1).filter_map(name).collect();
-                self.file_of_model(signature, roots.into_iter().rev(), content)
-            }
-            (None, Some(Beside { directory, model: Some(signature), .. })) => {
-                let name = path.strip_prefix(directory).ok();
-                self.file_of_model(signature, name.into_iter(), content)
-            }
-            (Some(Given::Claims(_)), _) => self.files(vec![anywhere(path, content)]),
-            (None, beside) => self.files(vec![found(path, content, beside)]),
+        match self.at_hand.given() {
+            Some(Given::Model(signature)) => self.file_of_given_model(path, signature, content),
+            Some(Given::Claims(_)) => self.by_given_claims(&[(path.to_path_buf(), content)]),
+            None => self.file_around(path, content),
         }
     }
 
-    /// Checks a file under the first of `names`, the longest first, that the signature lists.
-    fn file_of_model<'n>(
+    /// By the nearest publication that a trusted key signed and that speaks of the file, or else by
+    /// the state. A stranger's publication in some directory above says nothing of it.
+    fn file_around(&self, path: &Path, content: Content) -> Result<Judged, NotJudged> {
+        let mut passed = Passed::default();
+        let file = [(path.to_path_buf(), content)];
+        for beside in self.at_hand.publications() {
+            match self.model_beside(beside, path) {
+                None => {}
+                Some(Err(refusal)) => passed.add(beside.model_path(), refusal),
+                Some(Ok((model, name))) => {
+                    let covered = model.file(&name, content)?;
+                    let judged = self.one_of_model(slice::from_ref(beside), &covered)?;
+                    return Ok(self.having_passed(judged, passed));
+                }
+            }
+            let alone = self.at_hand.sources(slice::from_ref(beside), &HashSet::new())?;
+            if let Some(judged) = self.by_claims(beside, &alone, &file, &mut passed)? {
+                return Ok(self.having_passed(judged, passed));
+            }
+        }
+        self.by_state(&file, passed)
+    }
+
+    /// Checks a file under the longest of its names that the signature lists.
+    fn file_of_given_model(
         &self,
+        path: &Path,
         signature: &[u8],
-        names: impl Iterator<Item = &'n Path>,
         content: Content,
     ) -> Result<Judged, NotJudged> {
-        let sources = self.at_hand.sources(&HashSet::from([content.digests.sha256]))?;
-        let verifier = Verifier::new(self.keys, &sources);
-        let model = verifier.model_signature(signature)?;
+        let roots: Vec<_> = path.ancestors().skip(1).collect();
         let mut refusal = None;
-        for name in names {
-            match listed(&model, name, content) {
-                Ok(covered) => {
-                    return Ok(Judged {
-                        verified: verifier.covered(&covered)?,
-                        completeness: Completeness::OneOfModel,
-                        files: 1,
-                    });
+        for root in roots.into_iter().rev() {
+            match self.model_listing(signature, root, path) {
+                Ok((model, name)) => {
+                    let beside = self.at_hand.publication_in(root);
+                    return self.one_of_model(beside, &model.file(&name, content)?);
                 }
-                Err(unlisted @ Refusal::Extra { .. }) => refusal = refusal.or(Some(unlisted)),
-                Err(other) => return Err(other.into()),
+                Err(other) => refusal = refusal.or(Some(other)),
             }
         }
         Err(refusal.unwrap_or(Refusal::NoModelSignature).into())
     }
 
+    fn model_beside(
+        &self,
+        beside: &Beside,
+        path: &Path,
+    ) -> Option<Result<(SignedModel, String), Refusal>> {
+        let signature = beside.model.as_ref()?;
+        Some(self.model_listing(signature, &beside.directory, path))
+    }
+
+    /// The signature, and its name for the file, when a trusted key made it and it lists the file.
+    /// Then it decides.
+    fn model_listing(
+        &self,
+        signature: &[u8],
+        root: &Path,
+        path: &Path,
+    ) -> Result<(SignedModel, String), Refusal> {
+        let model = self.signed_model(signature)?;
+        let name = path.strip_prefix(root).unwrap_or(path).to_string_lossy().into_owned();
+        // A name that is not UTF-8 cannot be listed, and what is shown of it neither.
+        if model.manifest().lists(&name) && path.to_str().is_some() {
+            return Ok((model, name));
+        }
+        Err(Refusal::Extra { names: vec![name] })
+    }
+
+    /// Checks 1 to 5 of a model signature, which need nothing else.
+    fn signed_model(&self, signature: &[u8]) -> Result<SignedModel, Refusal> {
+        let nothing = Claims::default();
+        Verifier::new(self.keys, &nothing).model_signature(signature)
+    }
+
+    fn one_of_model(
+        &self,
+        publications: &[Beside],
+        covered: &Covered,
+    ) -> Result<Judged, NotJudged> {
+        let contents = covered.files().iter().map(|found| found.content.digests.sha256).collect();
+        self.covered(publications, &contents, covered, Completeness::OneOfModel)
+    }
+
     fn directory(&self, path: &Path) -> Result<Judged, NotJudged> {
-        match (self.at_hand.given(), self.at_hand.beside()) {
-            (Some(Given::Model(signature)), _) => self.model(path, signature),
-            (Some(Given::Claims(_)), _) => self.tree(path, None),
-            (None, Some(Beside { directory, model: Some(signature), .. })) => {
-                if directory != path {
-                    return Err(NotJudged::PartOfModel {
-                        path: path.to_path_buf(),
-                        model: directory.clone(),
-                    });
-                }
-                self.model(path, signature)
+        match self.at_hand.given() {
+            Some(Given::Model(signature)) => self.model(path, signature),
+            Some(Given::Claims(_)) => self.by_given_claims(&self.tree(path)?),
+            None => self.directory_around(path),
+        }
+    }
+
+    /// By its own model signature, whoever made that. Without one, by claims that name each file.
+    fn directory_around(&self, path: &Path) -> Result<Judged, NotJudged> {
+        if let [Beside { model: Some(signature), .. }] = self.at_hand.publication_in(path) {
+            return self.model(path, signature);
+        }
+        self.refuse_part_of_model(path)?;
+        let files = self.tree(path)?;
+        let mut passed = Passed::default();
+        for beside in self.at_hand.publications() {
+            // Beside its own claims the state may speak of the rest of a directory.
+            let is_own = beside.directory == path;
+            let asked = if is_own { contents(&files) } else { HashSet::new() };
+            let sources = self.at_hand.sources(slice::from_ref(beside), &asked)?;
+            if let Some(judged) = self.by_claims(beside, &sources, &files, &mut passed)? {
+                return Ok(self.having_passed(judged, passed));
             }
-            (None, beside) => self.tree(path, beside),
+        }
+        self.by_state(&files, passed)
+    }
+
+    /// A directory that is a part of a model which somebody trusted signed as a whole.
+    fn refuse_part_of_model(&self, path: &Path) -> Result<(), NotJudged> {
+        let holds = |beside: &&Beside| {
+            let name = path.strip_prefix(&beside.directory).ok().and_then(Path::to_str);
+            let model = beside.model.as_ref().and_then(|it| self.signed_model(it).ok());
+            model.zip(name).is_some_and(|(model, name)| model.manifest().lists_below(name))
+        };
+        match self.at_hand.publications().iter().find(holds) {
+            None => Ok(()),
+            Some(beside) => Err(NotJudged::PartOfModel {
+                path: path.to_path_buf(),
+                model: beside.directory.clone(),
+            }),
         }
     }
 
     /// A directory that a model signature covers. The signature is read before anything is hashed.
     fn model(&self, path: &Path, signature: &[u8]) -> Result<Judged, NotJudged> {
-        let nothing = self.at_hand.sources(&HashSet::new())?;
-        let model = Verifier::new(self.keys, &nothing).model_signature(signature)?;
+        let model = self.signed_model(signature)?;
         let is_covered = |name: &Path| {
             let is_ignored = name.to_str().is_some_and(|name| model.manifest().ignores(name));
             name != MODEL_SIGNATURE_FILE && !is_ignored
@@ -265,38 +351,100 @@ impl Judge<'_> {
         let entries = self.survey(path, is_covered)?;
         let contents = entries.iter().filter_map(sha256).collect();
         let covered = model.complete(&entries)?;
-        let sources = self.at_hand.sources(&contents)?;
-        Ok(Judged {
-            verified: Verifier::new(self.keys, &sources).covered(&covered)?,
-            completeness: Completeness::Whole,
-            files: covered.files().len(),
-        })
+        self.covered(self.at_hand.publication_in(path), &contents, &covered, Completeness::Whole)
     }
 
-    /// A directory without model signature: each of its files must be attested.
-    fn tree(&self, path: &Path, beside: Option<&Beside>) -> Result<Judged, NotJudged> {
+    /// What a model signature covers; what is at hand of how it was made may not contradict.
+    fn covered(
+        &self,
+        publications: &[Beside],
+        contents: &HashSet<Sha256>,
+        covered: &Covered,
+        completeness: Completeness,
+    ) -> Result<Judged, NotJudged> {
+        let sources = self.at_hand.sources(publications, contents)?;
+        let verified = Verifier::new(self.keys, &sources).covered(covered)?;
+        Ok(Judged::new(verified, completeness, covered.files().len()))
+    }
+
+    /// The files of a directory without model signature: each must be attested.
+    fn tree(&self, path: &Path) -> Result<Vec<(PathBuf, Content)>, NotJudged> {
         let is_subject = |name: &Path| !is_publication(&name.to_string_lossy());
         let mut files = Vec::new();
         for entry in self.survey(path, is_subject)? {
             if let Some(content) = attestable(&entry)? {
-                files.push(found(&path.join(&entry.name), content, beside));
+                files.push((path.join(&entry.name), content));
             }
         }
         if files.is_empty() {
             let name = path.display().to_string();
             return Err(Refusal::Unattested { name }.into());
         }
-        self.files(files)
+        Ok(files)
     }
 
-    fn files(&self, files: Vec<Found>) -> Result<Judged, NotJudged> {
-        let contents = files.iter().map(|found| found.content.digests.sha256).collect();
-        let sources = self.at_hand.sources(&contents)?;
-        Ok(Judged {
-            verified: Verifier::new(self.keys, &sources).files(&files)?,
-            completeness: Completeness::NotCovered,
-            files: files.len(),
-        })
+    /// Checks the files under their names relative to the directory that the claims lie in. None
+    /// when the claims do not attest all of them.
+    fn by_claims(
+        &self,
+        beside: &Beside,
+        sources: &Sources<'_>,
+        files: &[(PathBuf, Content)],
+        passed: &mut Passed,
+    ) -> Result<Option<Judged>, NotJudged> {
+        if !beside.has_claims() {
+            return Ok(None);
+        }
+        let below = |(path, content): &(PathBuf, Content)| {
+            let name = path.strip_prefix(&beside.directory).unwrap_or(path);
+            Found { place: Place::Below(spelled(name)), content: *content }
+        };
+        let found: Vec<_> = files.iter().map(below).collect();
+        match self.files(sources, &found) {
+            Ok(judged) => Ok(Some(judged)),
+            Err(NotJudged::Refused(refusal)) => {
+                passed.add(beside.claims_path(), refusal);
+                Ok(None)
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    fn by_state(&self, files: &[(PathBuf, Content)], passed: Passed) -> Result<Judged, NotJudged> {
+        match self.anywhere(&[], files) {
+            Ok(judged) => Ok(self.having_passed(judged, passed)),
+            Err(NotJudged::Refused(refusal)) => Err(passed.furthest(refusal).into()),
+            Err(other) => Err(other),
+        }
+    }
+
+    /// By what the user named alone. What lies around shows where materials came from.
+    fn by_given_claims(&self, files: &[(PathBuf, Content)]) -> Result<Judged, NotJudged> {
+        self.anywhere(self.at_hand.publications(), files)
+    }
+
+    /// By attestations of which nobody knows where their artifact's root is now.
+    fn anywhere(
+        &self,
+        publications: &[Beside],
+        files: &[(PathBuf, Content)],
+    ) -> Result<Judged, NotJudged> {
+        let found = |(path, content): &(PathBuf, Content)| {
+            let place = Place::Anywhere(spelled(path));
+            Found { place, content: *content }
+        };
+        let sources = self.at_hand.sources(publications, &contents(files))?;
+        self.files(&sources, &files.iter().map(found).collect::<Vec<_>>())
+    }
+
+    fn having_passed(&self, judged: Judged, passed: Passed) -> Judged {
+        let unusable = self.at_hand.unusable().iter().cloned();
+        Judged { passed_over: unusable.chain(passed.reasons()).collect(), ..judged }
+    }
+
+    fn files(&self, sources: &Sources<'_>, files: &[Found]) -> Result<Judged, NotJudged> {
+        let verified = Verifier::new(self.keys, sources).files(files)?;
+        Ok(Judged::new(verified, Completeness::NotCovered, files.len()))
     }
 
     fn survey(
@@ -319,24 +467,8 @@ impl Judge<'_> {
     }
 }
 
-/// A file as the signature lists it. A name that is not UTF-8 cannot be listed.
-fn listed(model: &SignedModel, name: &Path, content: Content) -> Result<Covered, Refusal> {
-    match name.to_str() {
-        Some(name) => model.clone().file(name, content),
-        None => Err(Refusal::Extra { names: vec![name.to_string_lossy().into_owned()] }),
-    }
-}
-
-/// Where a file lies relative to the artifact's root, if there is one.
-fn found(path: &Path, content: Content, beside: Option<&Beside>) -> Found {
-    match beside.and_then(|beside| path.strip_prefix(&beside.directory).ok()) {
-        Some(name) => Found { place: Place::Below(spelled(name)), content },
-        None => anywhere(path, content),
-    }
-}
-
-fn anywhere(path: &Path, content: Content) -> Found {
-    Found { place: Place::Anywhere(spelled(path)), content }
+fn contents(files: &[(PathBuf, Content)]) -> HashSet<Sha256> {
+    files.iter().map(|(_, content)| content.digests.sha256).collect()
 }
 
 fn spelled(path: &Path) -> String {

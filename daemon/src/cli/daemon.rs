@@ -1,5 +1,6 @@
 use std::{fmt, path::PathBuf};
 
+use rustix::fs::Mode;
 use serde::Serialize;
 
 use super::{
@@ -8,7 +9,7 @@ use super::{
     output::{Output, shown},
 };
 use crate::{
-    client,
+    client::{self, ClientError},
     config::{Environment, StateDir},
     control::StatusReport,
     daemon, wiring,
@@ -54,11 +55,17 @@ impl Daemon {
         environment: &Environment,
     ) -> Result<Exit, Failure> {
         let state = StateDir::resolve(self.state.as_deref(), environment)?;
+        if environment.run.is_some() || client::sees_mounts_of_a_run() {
+            return Err(ClientError::WithinRun { state: state.root().to_path_buf() }.into());
+        }
         if !self.foreground {
             let status = client::connect_or_start(&state, None)?.status()?;
             output.show(&Serving(status))?;
             return Ok(Exit::Yes);
         }
+        // It may have been started by a run, or by a user, with any mask. What only its user may
+        // see says so, and what readers of a directory may see must not depend on who came first.
+        rustix::process::umask(Mode::WGRP | Mode::WOTH);
         daemon::serve(&state, environment, self.own_session, |state| {
             wiring::seams(state, environment)
         })

@@ -9,7 +9,10 @@ pub(super) use machine::{HIDDEN_COMMAND, rehearsal};
 use serde::Serialize;
 
 use super::{exit::Exit, failure::Failure, output::Output};
-use crate::{config::Environment, text::harmless};
+use crate::{
+    config::Environment,
+    text::{harmless, without_error_numbers},
+};
 
 /// Tell what this machine offers, and what keeps 'attestfs run' from working
 #[derive(Debug, clap::Args)]
@@ -96,7 +99,12 @@ impl fmt::Display for Findings {
                 State::Missing => "NO",
                 State::Unused => "--",
             };
-            writeln!(f, "{state}  {:<16}  {}", finding.subject, harmless(&finding.detail))?;
+            writeln!(
+                f,
+                "{state}  {:<16}  {}",
+                finding.subject,
+                harmless(&without_error_numbers(&finding.detail))
+            )?;
             if let Some(next_step) = &finding.next_step {
                 writeln!(f, "    {:<16}  next: {}", "", harmless(next_step))?;
             }

@@ -9,6 +9,7 @@ use crate::{
     artifact::{ArtifactError, AtHandError},
     config::StateError,
     signer::KeyFileError,
+    text::without_error_numbers,
 };
 
 /// What was wrong, where, and what to do about it.
@@ -47,7 +48,8 @@ impl Failure {
     }
 
     fn new(exit_code: Exit, message: impl Display) -> Self {
-        Self { exit_code, check: None, message: message.to_string(), next_step: None }
+        let message = without_error_numbers(&message.to_string());
+        Self { exit_code, check: None, message, next_step: None }
     }
 }
 
@@ -74,9 +76,7 @@ impl From<KeyFileError> for Failure {
 impl From<AtHandError> for Failure {
     fn from(error: AtHandError) -> Self {
         match &error {
-            AtHandError::NoBundle { .. } | AtHandError::Claims { .. } => {
-                Self { check: Some(1), ..Self::refused(error) }
-            }
+            AtHandError::NoBundle { .. } => Self { check: Some(1), ..Self::refused(error) },
             AtHandError::Unreadable { .. } | AtHandError::Shelf { .. } => Self::environment(error),
         }
     }
@@ -112,6 +112,6 @@ impl From<crate::control::Failure> for Failure {
             Code::UnknownRun | Code::RunEnded | Code::NotFound | Code::Artifact => Exit::Refused,
             _ => Exit::Environment,
         };
-        Self { exit_code, check: None, message: failure.message, next_step: failure.next_step }
+        Self { next_step: failure.next_step, ..Self::new(exit_code, failure.message) }
     }
 }

@@ -6,7 +6,7 @@ use attestfs_attestation::escaped;
 
 use super::failure::Failure;
 use crate::{
-    client::{Client, connect_or_start},
+    client::{Client, connect_or_start, connect_within_run},
     config::{Environment, StateDir},
 };
 
@@ -20,12 +20,11 @@ pub(super) struct Store {
 
 impl Store {
     /// The daemon of the store, started when it is absent. A store that is not there is not made
-    /// by a question; and inside a run no daemon is started, because it would see the run's mounts
-    /// and not what lies below them.
+    /// by a question; and inside a run it is the run that starts the daemon.
     pub(super) fn daemon(&self, environment: &Environment) -> Result<Client, Failure> {
         let state = self.existing(environment)?;
         match environment.run {
-            Some(_) => Ok(Client::connect(&state)?),
+            Some(_) => Ok(connect_within_run(&state)?),
             None => Ok(connect_or_start(&state, None)?),
         }
     }

@@ -7,6 +7,7 @@ use super::output::Output;
 use crate::{
     config::Environment,
     run::{self, Options},
+    text::harmless,
 };
 
 /// Run a command, and record and attest what it reads and writes
@@ -22,11 +23,15 @@ Examples:
 With --json, what attestfs says on standard error is one JSON object a line: {\"commit\": ..},
 {\"note\": ..} or {\"error\": ..}; standard output is the command's.
 
+Output that is redirected to a file below a DIR is attested like any other. The file that standard
+error goes to is left out: attestfs itself writes there how the commit went.
+
 Exit code: that of the command (128 + signal when one killed it); 125 when attestfs itself failed,
-126 when the command cannot be executed, 127 when it is not found.")]
+before the command or after it; 126 when the command cannot be executed, 127 when it is not found;
+2 usage; 3 when a DIR is served to another run.")]
 pub(super) struct Run {
     /// The step of the pipeline
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = stage)]
     stage: String,
 
     /// A directory that is observed; all of them are one run
@@ -122,9 +127,19 @@ impl From<HashedInputs> for Inputs {
 
 fn label(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("a label has the form NAME=VALUE".to_owned()),
+        Some((name, value)) if is_name(name) => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("a label has the form NAME=VALUE, with a name in visible characters".to_owned()),
     }
+}
+
+fn stage(text: &str) -> Result<String, String> {
+    let named = is_name(text).then(|| text.to_owned());
+    named.ok_or_else(|| "a stage has a name, in visible characters".to_owned())
+}
+
+/// Something that people can read and type.
+fn is_name(text: &str) -> bool {
+    !text.trim().is_empty() && harmless(text) == text
 }
 
 #[cfg(test)]
@@ -133,11 +148,21 @@ mod tests {
 
     #[test]
     fn a_label_has_a_name_and_perhaps_a_value() {
-        for wrong in ["", "x", "=x"] {
+        for wrong in ["", "x", "=x", " =x", "a\nb=x", "a\u{202e}=x"] {
             assert!(label(wrong).is_err(), "{wrong:?}");
         }
         for (text, name, value) in [("a=", "a", ""), ("a=b", "a", "b"), ("a=b=c", "a", "b=c")] {
             assert_eq!(label(text), Ok((name.to_owned(), value.to_owned())));
+        }
+    }
+
+    #[test]
+    fn a_stage_has_a_name_that_can_be_read() {
+        for wrong in ["", " ", "a\nb", "\u{1b}[2J", "a\u{200b}"] {
+            assert!(stage(wrong).is_err(), "{wrong:?}");
+        }
+        for name in ["train", "fine tune", "\u{e9}tape 2"] {
+            assert_eq!(stage(name), Ok(name.to_owned()));
         }
     }
 }

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     artifact::{Artifact, Directory, Found},
-    publication::{DurableFiles, Files},
+    publication::{DurableFiles, Files, Occupant},
     signer::key_from_path,
 };
 
@@ -160,6 +160,12 @@ fn write(path: &Path, bundle: &[u8]) -> Result<(), Failure> {
         return Err(Failure::usage(format_args!("{}: not a name in UTF-8", path.display())));
     };
     let directory = fs::File::open(directory).map_err(failed)?;
+    if Occupant::at(&directory, name).map_err(failed)? == Occupant::Stranger {
+        let message = format!("{}: not a signature, and not replaced by one", path.display());
+        return Err(
+            Failure::refused(message).with_next_step("move it away, or give another --signature")
+        );
+    }
     DurableFiles.replace(&directory, name, bundle).map_err(failed)
 }
 

@@ -10,7 +10,7 @@ use super::{
     story::{Story, counted, followed, not_seen},
 };
 use crate::{
-    artifact::{Completeness, Judged, NotJudged},
+    artifact::{Completeness, Judged, NotJudged, PassedOver},
     text::harmless,
 };
 
@@ -28,6 +28,8 @@ pub(super) struct Admitted {
     verdict: &'static str,
     checks: Vec<Check>,
     not_checked: [&'static str; 1],
+    /// Attestations around the artifact that do not speak of it.
+    passed_over: Vec<PassedOver>,
     verified: Verified,
 }
 
@@ -56,6 +58,7 @@ impl Admitted {
             verdict: "admitted",
             checks: checks(&judged),
             not_checked: [REPLAY],
+            passed_over: judged.passed_over,
             verified: judged.verified,
         }
     }
@@ -73,6 +76,9 @@ impl fmt::Display for Admitted {
         }
         writeln!(f, "\n{} is what was attested", harmless(&self.artifact))?;
         write!(f, "{}", Story(&self.verified))?;
+        for PassedOver { publication, reason } in &self.passed_over {
+            writeln!(f, "\npassed over: {}: {}", harmless(publication), harmless(reason))?;
+        }
         self.not_checked.iter().try_for_each(|what| writeln!(f, "\nnot checked: {what}"))
     }
 }

@@ -1,10 +1,6 @@
-use std::{
-    fs::File,
-    io::Read,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-use attestfs_attestation::{KEY_FILE_MAX, TrustedKeys, VerifyingKey};
+use attestfs_attestation::{TrustedKeys, VerifyingKey};
 
 use super::{
     exit::Exit,
@@ -16,6 +12,7 @@ use super::{
 use crate::{
     artifact::{Artifact, AtHand, judge},
     config::{Environment, StateDir},
+    signer::{KeyFileError, public_key_from_path},
 };
 
 /// Check that a file or directory is what a trusted signer attested
@@ -49,19 +46,19 @@ pub(super) struct Trust {
     keys: Vec<PathBuf>,
 
     /// Not available yet: the identity in a signer's certificate
-    #[arg(long, value_name = "I")]
+    #[arg(long, value_name = "I", hide = true)]
     identity: Option<String>,
 
     /// Not available yet: who vouches for that identity
-    #[arg(long, value_name = "U")]
+    #[arg(long, value_name = "U", hide = true)]
     issuer: Option<String>,
 
     /// Not available yet: the roots of signers' certificates
-    #[arg(long, value_name = "F")]
+    #[arg(long, value_name = "F", hide = true)]
     cert_chain: Option<PathBuf>,
 
     /// Not available yet: a policy
-    #[arg(long, value_name = "F")]
+    #[arg(long, value_name = "F", hide = true)]
     policy: Option<PathBuf>,
 }
 
@@ -134,16 +131,11 @@ impl Place {
 }
 
 fn public_key(path: &Path) -> Result<VerifyingKey, Failure> {
-    let failed = |error: &dyn std::fmt::Display| {
-        Failure::environment(format_args!("the key {}: {error}", path.display()))
-    };
-    let mut pem = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(KEY_FILE_MAX as u64 + 1).read_to_end(&mut pem))
-        .map_err(|error| {
-            failed(&error).with_next_step("name the public key of the signer, attestfs.pub")
-        })?;
-    VerifyingKey::from_pem(&pem).map_err(|error| failed(&error))
+    public_key_from_path(path).map_err(|error| match error {
+        KeyFileError::Io { .. } => Failure::environment(error)
+            .with_next_step("name the public key of the signer, attestfs.pub"),
+        other => other.into(),
+    })
 }
 
 fn no_key() -> Failure {

@@ -27,8 +27,12 @@ use crate::{
 /// How often a request is sent again when the daemon dies under it.
 const ATTEMPTS_MAX: usize = 5;
 
-/// How often a run that lost its daemon looks for a new one, so that a checkpoint can reach it.
+/// How often a run looks whether it has lost its daemon, and then starts a new one: a process of the
+/// run that orders a checkpoint cannot.
 const KEEPER_PAUSE: Duration = Duration::from_secs(2);
+
+/// How long it waits at most when no daemon can be started.
+const KEEPER_PAUSE_MAX: Duration = Duration::from_secs(64);
 
 /// What a run needs to be known to the daemon.
 pub struct RunLinkParts {
@@ -46,7 +50,7 @@ pub struct RunLinkParts {
 pub type CheckpointHandler = Box<dyn Fn(&str) -> Result<CommitOrder, Failure> + Send + Sync>;
 
 /// The connection of a live run to whichever daemon is there. When the daemon dies, the run goes on
-/// with its journal; the next request starts a daemon anew and is sent again.
+/// with its journal, and starts another one.
 pub struct RunLink {
     parts: Arc<Parts>,
     /// Dropped with the link, which ends the keeper.
@@ -101,8 +105,10 @@ impl RunLink {
         let (keeper, ended) = mpsc::channel::<()>();
         let kept = Arc::downgrade(&parts);
         thread::spawn(move || {
-            while ended.recv_timeout(KEEPER_PAUSE) == Err(RecvTimeoutError::Timeout) {
-                keep(&kept);
+            let mut pause = KEEPER_PAUSE;
+            while ended.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+                let doubled = KEEPER_PAUSE_MAX.min(pause * 2);
+                pause = if keep(&kept) { KEEPER_PAUSE } else { doubled };
             }
         });
         Ok(Self { parts, _keeper: keeper })
@@ -212,29 +218,18 @@ impl Parts {
         Ok(Attached { client, signer })
     }
 
-    /// Takes up a daemon that came back by itself. Does not start one.
-    fn reattach(&self) -> Result<(), ClientError> {
-        let mut current = self.current.lock();
-        if current.as_ref().is_some_and(|it| !it.client.has_ended()) {
-            return Ok(());
-        }
-        let pushes = Arc::clone(&self.pushes);
-        let client = Client::connect_with(&self.given.state, pushes)?;
-        *current = Some(self.attach(client)?);
-        Ok(())
-    }
-
     fn forget(&self) {
         *self.current.lock() = None;
     }
 }
 
-fn keep(parts: &Weak<Parts>) {
-    if let Some(parts) = parts.upgrade()
-        && let Err(error) = parts.reattach()
-    {
+/// Sees to it that the run has a daemon, and says whether it has.
+fn keep(parts: &Weak<Parts>) -> bool {
+    let kept = parts.upgrade().map(|parts| parts.attached());
+    if let Some(Err(error)) = &kept {
         tracing::debug!(%error, "the run has no daemon at the moment");
     }
+    matches!(kept, Some(Ok(_)))
 }
 
 fn expect_done(reply: Reply) -> Result<(), ClientError> {

@@ -22,10 +22,18 @@ const LOG_BYTES_MAX: u64 = 8 << 20;
 /// How much of the log's end is looked at for its last line.
 const LOG_TAIL_BYTES: u64 = 4096;
 
+/// How often, inside a run, it is looked for the daemon that the run starts.
+const RUN_ATTEMPTS_MAX: u32 = 800;
+
+/// The type that mounts of runs have in `mountinfo`.
+const MOUNT_TYPE: &str = "fuse.attestfs";
+
 /// Connects to the daemon of `state`; starts it when there is none, and waits until it answers.
+/// Among the mounts of a run none is started, as in [`connect_within_run`].
 ///
 /// # Errors
-/// [`ClientError::State`], [`ClientError::NotStarted`], [`ClientError::Version`].
+/// [`ClientError::State`], [`ClientError::NotStarted`], [`ClientError::Version`],
+/// [`ClientError::WithinRun`].
 pub fn connect_or_start(
     state: &StateDir,
     pushes: Option<PushHandler>,
@@ -38,6 +46,9 @@ pub fn connect_or_start(
         Err(ClientError::Absent { .. } | ClientError::Lost) => {}
         result => return result,
     }
+    if sees_mounts_of_a_run() {
+        return wait_for_run(state, connect);
+    }
     state.prepare()?;
     let mut daemon =
         start(state).map_err(|error| ClientError::NotStarted { reason: error.to_string() })?;
@@ -45,6 +56,41 @@ pub fn connect_or_start(
     // Whoever started the daemon must not leave it a zombie when it ends first.
     thread::spawn(move || daemon.wait());
     client
+}
+
+/// Connects to the daemon of `state`, from a process of a run. A daemon that was started here would
+/// look at the mounts of the run and not at what lies below them, so the run starts it.
+///
+/// # Errors
+/// [`ClientError::WithinRun`] when it does not within seconds; [`ClientError::Version`].
+pub fn connect_within_run(state: &StateDir) -> Result<Client, ClientError> {
+    wait_for_run(state, || Client::connect(state))
+}
+
+fn wait_for_run(
+    state: &StateDir,
+    connect: impl Fn() -> Result<Client, ClientError>,
+) -> Result<Client, ClientError> {
+    for _ in 0..RUN_ATTEMPTS_MAX {
+        match connect() {
+            Err(ClientError::Absent { .. } | ClientError::Lost) => {}
+            result => return result,
+        }
+        thread::sleep(ATTEMPT_PAUSE);
+    }
+    Err(ClientError::WithinRun { state: state.root().to_path_buf() })
+}
+
+/// Whether this process lives in the mount namespace of a run, or of one that it belongs to.
+pub fn sees_mounts_of_a_run() -> bool {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    mounts.lines().any(is_of_a_run)
+}
+
+/// `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw`
+fn is_of_a_run(mount: &str) -> bool {
+    let after = mount.split_once(" - ").map(|(_, after)| after);
+    after.and_then(|after| after.split(' ').next()) == Some(MOUNT_TYPE)
 }
 
 /// Asks until the daemon answers, or has failed. One that ended well has left the place to another
@@ -116,6 +162,18 @@ fn last_line(log: &std::path::Path) -> io::Result<String> {
 mod tests {
     use super::*;
     use crate::config::Environment;
+
+    #[test]
+    fn only_the_type_of_a_mount_says_that_a_run_made_it() {
+        let mount =
+            |kind: &str| format!("99 35 0:52 / /data/fuse.attestfs rw - {kind} attestfs rw");
+        assert!(is_of_a_run(&mount("fuse.attestfs")));
+        for other in ["fuse", "fuse.sshfs", "ext4", "fuse.attestfs2", ""] {
+            assert!(!is_of_a_run(&mount(other)), "{other}");
+        }
+        assert!(!is_of_a_run(""));
+        assert!(!sees_mounts_of_a_run());
+    }
 
     #[test]
     fn a_daemon_that_fails_is_reported_with_the_last_line_of_its_log() {

@@ -16,10 +16,7 @@ use rustix::{
     io::Errno,
 };
 
-use crate::{
-    artifact::{self, WalkError},
-    publication::temporary_name,
-};
+use crate::artifact::{self, WalkError};
 
 /// A directory that is being attested.
 #[derive(Debug)]
@@ -74,11 +71,10 @@ impl Directory {
         Ok(File::from(openat2(self.file(), path, flags, Mode::empty(), BENEATH)?))
     }
 
-    /// Everything below the directory but what a publication leaves there for a moment.
+    /// Everything below the directory.
     pub(super) fn walk(&self) -> Result<Vec<Found>, WalkError> {
         let walked = self.0.walk()?.into_iter();
-        let lasting = walked.filter(|walked| !walked.path.file_name().is_some_and(is_passing));
-        lasting.filter_map(|walked| self.found(walked).transpose()).collect()
+        walked.filter_map(|walked| self.found(walked).transpose()).collect()
     }
 
     /// What was walked past, with the identity of a file; none when it went away meanwhile.
@@ -103,13 +99,6 @@ const BENEATH: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLI
 fn is_file(node: impl std::os::fd::AsFd) -> io::Result<bool> {
     let mode = fstat(node)?.st_mode;
     Ok(FileType::from_raw_mode(mode) == FileType::RegularFile)
-}
-
-/// The names under which publications come into being.
-fn is_passing(name: &OsStr) -> bool {
-    use attestfs_attestation::{CLAIMS_FILE, MODEL_SIGNATURE_FILE};
-    let temporary = [MODEL_SIGNATURE_FILE, CLAIMS_FILE].map(temporary_name);
-    temporary.iter().any(|it| name == it.as_str())
 }
 
 /// A path as the system has it, of one that was escaped.
@@ -158,7 +147,6 @@ mod tests {
         fs::create_dir_all(base.path().join("a/b")).unwrap();
         fs::create_dir(base.path().join("empty")).unwrap();
         fs::write(base.path().join("a/b/file"), "x").unwrap();
-        fs::write(base.path().join(temporary_name("model.sig")), "x").unwrap();
         symlink("nowhere", base.path().join("link")).unwrap();
         drop(std::os::unix::net::UnixListener::bind(base.path().join("socket")).unwrap());
         let mut found = open(base.path()).walk().unwrap();

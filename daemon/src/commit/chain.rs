@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use super::{
     CommitError, Evidence, Room,
     beneath::Directory,
+    beside::{Obstacles, obstacles},
     record::{Artifact, Model, Record, Statement},
 };
 use crate::{
@@ -210,26 +211,13 @@ fn shelve(room: &Room, artifact: &Artifact, envelopes: &Envelopes) -> Result<(),
         .map_err(|source| CommitError::Write { path: room.shelf.bundle_path(name), source })
 }
 
-/// Writes `claims.jsonl` and `model.sig` beside the content, where that was asked for.
+/// Publishes beside the content, and tells what was made of the artifact.
 fn accompany(
     room: &Room,
     artifact: &Artifact,
     envelopes: &Envelopes,
 ) -> Result<ArtifactReport, CommitError> {
-    let model_signature = match &artifact.model {
-        Model::NotAsked => ModelSignature::NotAsked,
-        Model::Refused(reason) => match write_beside(room, artifact, envelopes) {
-            Err(error) if !is_lasting(&error) => return Err(beside(artifact, error)),
-            _ => ModelSignature::Refused(reason.clone()),
-        },
-        Model::Asked(_) => match write_beside(room, artifact, envelopes) {
-            Ok(()) => ModelSignature::Written,
-            Err(error) if is_lasting(&error) => {
-                ModelSignature::Refused(format!("the directory cannot be written: {error}"))
-            }
-            Err(error) => return Err(beside(artifact, error)),
-        },
-    };
+    let model_signature = model_signature(room, artifact, envelopes)?;
     let statement = artifact.statement.as_ref();
     Ok(ArtifactReport {
         root: artifact.root(),
@@ -242,24 +230,61 @@ fn accompany(
     })
 }
 
-fn write_beside(room: &Room, artifact: &Artifact, envelopes: &Envelopes) -> io::Result<()> {
-    let (Some(statement), Some(bundle)) = (&artifact.statement, &envelopes.statement) else {
-        return Ok(());
+/// Writes `claims.jsonl` and `model.sig`, where that was asked for.
+fn model_signature(
+    room: &Room,
+    artifact: &Artifact,
+    envelopes: &Envelopes,
+) -> Result<ModelSignature, CommitError> {
+    if matches!(artifact.model, Model::NotAsked) {
+        return Ok(ModelSignature::NotAsked);
+    }
+    let obstacle = match write_beside(room, artifact, envelopes) {
+        Ok(obstacles) => obstacles.map(|obstacles| obstacles.to_string()),
+        Err(CommitError::Write { source, .. }) if is_lasting(&source) => {
+            Some(format!("the directory cannot be written: {source}"))
+        }
+        Err(error) => return Err(error),
     };
+    let refusal = match &artifact.model {
+        Model::Refused(reason) => Some(reason.clone()),
+        Model::Asked(_) | Model::NotAsked => obstacle,
+    };
+    Ok(refusal.map_or(ModelSignature::Written, ModelSignature::Refused))
+}
+
+/// Writes each file whose place is free, or holds an earlier one of ours; and no signature without
+/// the claims that belong to it. Says what was in the way.
+fn write_beside(
+    room: &Room,
+    artifact: &Artifact,
+    envelopes: &Envelopes,
+) -> Result<Option<Obstacles>, CommitError> {
+    let (Some(statement), Some(bundle)) = (&artifact.statement, &envelopes.statement) else {
+        return Ok(None);
+    };
+    let failed = |source| beside(artifact, source);
+    let directory = same_directory(artifact).map_err(failed)?;
+    let obstacles = obstacles(room.store.as_ref(), &directory)?;
+    if !obstacles.as_ref().is_some_and(|obstacles| obstacles.take(CLAIMS_FILE)) {
+        let claims = claims(room, statement, bundle).map_err(failed)?.to_jsonl();
+        room.files.replace(directory.file(), CLAIMS_FILE, &claims).map_err(failed)?;
+    }
+    if let (Some(model), None) = (&envelopes.model, &obstacles) {
+        let model = model.to_json();
+        room.files.replace(directory.file(), MODEL_SIGNATURE_FILE, &model).map_err(failed)?;
+    }
+    Ok(obstacles)
+}
+
+/// The directory that was frozen, if it is still in its place.
+fn same_directory(artifact: &Artifact) -> io::Result<Directory> {
     let directory = Directory::open(&artifact.tree, &artifact.path)?;
     if Some(Identity::of(directory.file())?.file) != artifact.directory {
         let reason = "another directory has taken its place";
         return Err(io::Error::new(io::ErrorKind::NotFound, reason));
     }
-    let claims = claims(room, statement, bundle)?.to_jsonl();
-    room.files.replace(directory.file(), CLAIMS_FILE, &claims)?;
-    match &envelopes.model {
-        Some(model) => {
-            let model = model.to_json();
-            room.files.replace(directory.file(), MODEL_SIGNATURE_FILE, &model)
-        }
-        None => Ok(()),
-    }
+    Ok(directory)
 }
 
 /// Whether trying again would end the same way: then the commit is published without files beside

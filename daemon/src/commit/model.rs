@@ -1,10 +1,9 @@
 //! What a model signature says of a directory: every file there, each known by its digest.
 
-use std::{collections::BTreeMap, ffi::OsStr, path::Path};
+use std::{collections::BTreeMap, path::Path};
 
 use attestfs_attestation::{
-    CLAIMS_FILE, Content, Entry, EntryKind, MODEL_SIGNATURE_FILE, escaped, model_statement,
-    unescaped,
+    Content, Entry, EntryKind, PUBLICATIONS, escaped, is_publication, model_statement, unescaped,
 };
 use attestfs_digest::{Digests, digests};
 use attestfs_fs::Identity;
@@ -12,12 +11,10 @@ use attestfs_fs::Identity;
 use super::{
     CommitError,
     beneath::{Directory, Found, Kind, system_path},
+    beside,
     record::{Model, Text},
 };
 use crate::lineage::{LineageError, LineageStore, Origin};
-
-/// What a commit writes beside the content.
-const PUBLICATIONS: [&str; 2] = [MODEL_SIGNATURE_FILE, CLAIMS_FILE];
 
 /// A directory whose files are to be named, and by what they are known.
 pub(super) struct Survey<'a> {
@@ -38,6 +35,9 @@ impl Survey<'_> {
     /// The statement of the model signature, or why there can be none. What is wrong with the
     /// directory refuses the signature and not the commit.
     pub(super) fn model(&self) -> Result<Model, CommitError> {
+        if let Some(obstacles) = beside::obstacles(self.store, self.directory)? {
+            return Ok(refused(obstacles.to_string()));
+        }
         let found = match self.directory.walk() {
             Ok(found) => found,
             Err(error) => return Ok(refused(format!("the directory cannot be read: {error}"))),
@@ -69,7 +69,7 @@ impl Survey<'_> {
         Ok(Entry {
             name: name.to_owned(),
             kind: match found.kind {
-                Kind::File(_) if is_publication(&found.path) => never_signed(),
+                Kind::File(_) if is_publication(name) => never_signed(),
                 Kind::File(identity) => self.file(&found.path, &identity)?,
                 Kind::Symlink => EntryKind::Symlink,
                 Kind::EmptyDirectory => EntryKind::EmptyDirectory,
@@ -79,18 +79,23 @@ impl Survey<'_> {
     }
 
     fn file(&self, path: &Path, identity: &Identity) -> Result<EntryKind, LineageError> {
-        if let Some(digests) = self.known(identity)? {
-            return Ok(EntryKind::File(Content { digests, size: identity.size }));
-        }
         let name = escaped(path.as_os_str().as_encoded_bytes());
         if let Some(reason) = self.unsettled.get(name.as_str()) {
             return Ok(EntryKind::Withheld((*reason).to_owned()));
         }
-        if !self.adopt {
-            let reason = "no run of this store wrote it as it is now: remove it, or give --adopt";
+        if let Some(digests) = self.known(identity)? {
+            return Ok(EntryKind::File(Content { digests, size: identity.size }));
+        }
+        let digests = match self.hashed(path, identity) {
+            Ok(digests) => digests,
+            Err(reason) => return Ok(EntryKind::Withheld(reason)),
+        };
+        if !self.adopt && !self.is_of_a_run(identity, &digests)? {
+            let reason = "no run of this store wrote it: remove it, or give --adopt";
             return Ok(EntryKind::Withheld(reason.to_owned()));
         }
-        self.adopted(path, identity)
+        self.store.remember(identity, &digests, &super::record::join(self.root, &name))?;
+        Ok(EntryKind::File(Content { digests, size: identity.size }))
     }
 
     /// The digests of a content that a run wrote, or that may be adopted.
@@ -103,24 +108,26 @@ impl Survey<'_> {
         Ok(version.filter(|it| is_ours(&it.origin)).and_then(|it| it.digests))
     }
 
-    /// Hashes a file that nobody vouches for but the user who said `--adopt`.
-    fn adopted(&self, path: &Path, identity: &Identity) -> Result<EntryKind, LineageError> {
+    /// Whether a run wrote this content to this very file, which was moved, linked or touched since.
+    fn is_of_a_run(&self, identity: &Identity, digests: &Digests) -> Result<bool, LineageError> {
+        let Some(version) = self.store.version_of_content(&identity.file, &digests.sha256)? else {
+            return Ok(false);
+        };
+        let version = self.store.version(version)?;
+        Ok(version.is_some_and(|it| matches!(it.origin, Origin::Written { .. })))
+    }
+
+    /// Hashes a file that is not known as it is now, or says why that cannot be.
+    fn hashed(&self, path: &Path, identity: &Identity) -> Result<Digests, String> {
         let read = self.directory.open_file(path).and_then(|file| {
             let digests = digests(&file, identity.size).map_err(std::io::Error::other)?;
             Ok((digests, Identity::of(file)?))
         });
-        let reason = match read {
-            Ok((digests, after)) if after == *identity => {
-                let name = escaped(path.as_os_str().as_encoded_bytes());
-                let path = super::record::join(self.root, &name);
-                self.store.remember(identity, &digests, &path)?;
-                let size = identity.size;
-                return Ok(EntryKind::File(Content { digests, size }));
-            }
-            Ok(_) => "it changed while it was hashed".to_owned(),
-            Err(error) => format!("it cannot be read: {error}"),
-        };
-        Ok(EntryKind::Withheld(reason))
+        match read {
+            Ok((digests, after)) if after == *identity => Ok(digests),
+            Ok(_) => Err("it changed while it was hashed".to_owned()),
+            Err(error) => Err(format!("it cannot be read: {error}")),
+        }
     }
 }
 
@@ -129,10 +136,6 @@ pub(super) fn base_name(root: &str) -> String {
     let name = root.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
     let name = String::from_utf8_lossy(&unescaped(name)).into_owned();
     if name.is_empty() { "root".to_owned() } else { name }
-}
-
-fn is_publication(path: &Path) -> bool {
-    PUBLICATIONS.iter().any(|name| path.file_name() == Some(OsStr::new(name)))
 }
 
 /// A publication; the statement lists it as ignored.

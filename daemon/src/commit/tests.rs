@@ -1,6 +1,7 @@
 //! What a commit promises, on real directories and with stores and disks that fail.
 
 mod bench;
+mod beside;
 mod crash;
 
 use std::{
@@ -13,10 +14,13 @@ use attestfs_attestation::{
     ModelManifest, Outcome, PROVENANCE_TYPE, Provenance,
 };
 
-use self::bench::{Bench, artifact, left_out, model};
+use attestfs_digest::Digests;
+use attestfs_fs::TreePath;
+
+use self::bench::{Bench, artifact, left_out, model, tree_path};
 use super::CommitError;
 use crate::{
-    control::{ArtifactOrder, ModelSignature},
+    control::{ArtifactOrder, ArtifactReport, ModelSignature},
     lineage::{AttestationQuery, LineageStore, RunId},
 };
 
@@ -43,9 +47,9 @@ fn an_order_that_leaves_its_tree_is_refused() {
         let refusal = bench.commit(SUCCESS, vec![artifact(path)]).unwrap_err();
         assert!(matches!(refusal, CommitError::Order { .. }), "{path}: {refusal}");
     }
-    let elsewhere = ArtifactOrder { tree: 1, ..artifact("model") };
+    let elsewhere = ArtifactOrder { tree: 2, ..artifact("model") };
     let refusal = bench.commit(SUCCESS, vec![elsewhere]).unwrap_err();
-    assert!(matches!(refusal, CommitError::Order { tree: 1, .. }));
+    assert!(matches!(refusal, CommitError::Order { tree: 2, .. }));
 }
 
 #[test]
@@ -197,6 +201,91 @@ fn a_name_that_was_written_twice_is_what_lies_there_now() {
     assert_eq!((report.artifacts[0].subjects, report.artifacts[0].left_out.len()), (1, 0));
     let statement = report.artifacts[0].statement.unwrap();
     assert_eq!(bench.store.subjects(&statement).unwrap()[0].digests, second);
+}
+
+#[test]
+fn a_hard_linked_file_is_a_subject_by_each_of_its_names() {
+    let bench = Bench::new();
+    let names = ["model/c", "model/sub/b", "model/a"].map(tree_path);
+    let digests = bench.writes_linked(&names, "w");
+    let report = bench.commit(SUCCESS, vec![model("model")]).unwrap();
+    assert_eq!(report.artifacts[0].model_signature, ModelSignature::Written);
+    assert_eq!(report.artifacts[0].left_out, []);
+
+    let statement = report.artifacts[0].statement.unwrap();
+    let subjects = bench.store.subjects(&statement).unwrap();
+    let named: Vec<_> = subjects.iter().map(|it| (it.name.as_str(), it.digests)).collect();
+    assert_eq!(named, ["a", "c", "sub/b"].map(|name| (name, digests)));
+    let version = bench.store.outputs(&bench.run).unwrap().kept[0].version;
+    assert!(subjects.iter().all(|subject| subject.version == Some(version)));
+    assert_eq!(bench.shelf().statements_of(digests.sha256).unwrap(), [statement]);
+}
+
+#[test]
+fn a_link_outside_of_an_artifact_does_not_take_the_file_out_of_it() {
+    let bench = Bench::new();
+    let names = ["archive/w1", "model/weights"].map(tree_path);
+    let digests = bench.writes_linked(&names, "w");
+    let report = bench.commit(SUCCESS, vec![model("model")]).unwrap();
+    assert_eq!(report.artifacts[0].model_signature, ModelSignature::Written);
+    assert_eq!(subjects(&bench, &report.artifacts[0]), [("weights".to_owned(), digests)]);
+}
+
+#[test]
+fn a_file_is_attested_in_each_tree_that_it_has_a_name_in() {
+    let bench = Bench::new();
+    let here = tree_path("model/weights");
+    let there = TreePath { tree: 1, path: "model/copy".to_owned() };
+    let digests = bench.writes_linked(&[there, here], "w");
+    let elsewhere = ArtifactOrder { tree: 1, ..model("model") };
+    let report = bench.commit(SUCCESS, vec![model("model"), elsewhere]).unwrap();
+    for (artifact, name) in report.artifacts.iter().zip(["weights", "copy"]) {
+        assert_eq!(artifact.model_signature, ModelSignature::Written);
+        assert_eq!(subjects(&bench, artifact), [(name.to_owned(), digests)]);
+    }
+}
+
+#[test]
+fn a_link_that_went_away_is_not_missed_while_another_name_holds() {
+    let bench = Bench::new();
+    let names = ["model/sub/link", "model/weights"].map(tree_path);
+    let digests = bench.writes_linked(&names, "w");
+    // Taken away with its directory, because a link that goes alone changes the file's ctime.
+    fs::rename(bench.path("model/sub"), bench.path("sub")).unwrap();
+    let report = bench.commit(SUCCESS, vec![artifact("model")]).unwrap();
+    assert_eq!(report.artifacts[0].left_out, []);
+    assert_eq!(subjects(&bench, &report.artifacts[0]), [("weights".to_owned(), digests)]);
+}
+
+#[test]
+fn a_hard_linked_file_is_left_out_by_each_of_its_names_when_none_holds() {
+    let bench = Bench::new();
+    bench.writes("model/kept", "k");
+    bench.writes_linked(&["model/weights", "model/link"].map(tree_path), "w");
+    fs::write(bench.path("model/link"), "something else").unwrap();
+    let report = bench.commit(SUCCESS, vec![artifact("model")]).unwrap();
+    assert_eq!(report.artifacts[0].subjects, 1);
+    let names: Vec<_> = report.artifacts[0].left_out.iter().map(|it| it.name.as_str()).collect();
+    assert_eq!(names, ["link", "weights"]);
+}
+
+#[test]
+fn a_hard_linked_file_that_is_still_open_is_left_out_wherever_it_has_a_name() {
+    let bench = Bench::new();
+    bench.writes("model/kept", "k");
+    bench.leaves_open(&["archive/w1", "model/weights"].map(tree_path));
+    let report = bench.commit(SUCCESS, vec![model("model")]).unwrap();
+    let open = left_out("weights", "still open for writing");
+    assert_eq!(report.artifacts[0].left_out, [open]);
+    let ModelSignature::Refused(reason) = &report.artifacts[0].model_signature else {
+        panic!("{report:?}");
+    };
+    assert!(reason.contains("weights") && reason.contains("still open"), "{reason}");
+}
+
+fn subjects(bench: &Bench, artifact: &ArtifactReport) -> Vec<(String, Digests)> {
+    let subjects = bench.store.subjects(&artifact.statement.unwrap()).unwrap();
+    subjects.into_iter().map(|subject| (subject.name, subject.digests)).collect()
 }
 
 #[test]

@@ -20,7 +20,7 @@ use super::{
     service::{Service, no_live_run},
     visitor::Visitor,
 };
-use crate::config::effective_user;
+use crate::{config::effective_user, lineage::RunId};
 
 /// How long a client may take to say hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -42,6 +42,10 @@ const REPLIES_MAX: usize = 32;
 /// takes a dead process' descriptors away one after the other, and then as often as does no harm.
 const LOST_PAUSE_MIN: Duration = Duration::from_millis(20);
 const LOST_PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// How often a checkpoint looks for a run that has lost its daemon, and how long between.
+const RETURN_ATTEMPTS_MAX: u32 = 200;
+const RETURN_PAUSE: Duration = Duration::from_millis(50);
 
 /// Speaks with one client until it leaves, and then settles the runs it spoke for.
 pub(crate) async fn attend(service: Arc<Service>, stream: UnixStream) {
@@ -161,12 +165,28 @@ async fn answer(
 }
 
 /// Has the run that observes `path` make a checkpoint. It answers when that is published.
-async fn checkpoint(service: &Service, path: String) -> Result<Reply, Failure> {
-    let (run, visitor) = service.runs().at(&path).ok_or_else(|| no_live_run(&path))?;
+async fn checkpoint(service: &Arc<Service>, path: String) -> Result<Reply, Failure> {
+    let observer = observer(service, &path).await;
+    let (run, visitor) = observer.ok_or_else(|| no_live_run(&path))?;
     let push = Push::Checkpoint { run, path };
     let late = |_| Failure::new(Code::Timeout, "the run did not make the checkpoint in time");
     let report = timeout(CHECKPOINT_TIMEOUT, visitor.ask(push)).await.map_err(late)??;
     Ok(Reply::Commit(report))
+}
+
+/// The run that observes `path`. One that lives may not have come back yet to a daemon that is new.
+async fn observer(service: &Arc<Service>, path: &str) -> Option<(RunId, Arc<Visitor>)> {
+    for _ in 0..RETURN_ATTEMPTS_MAX {
+        // Asked first, so that a run which comes back in between is found.
+        let wanted = path.to_owned();
+        let is_awaited = block(service, move |service| service.awaits_run_at(&wanted)).await;
+        let found = service.runs().at(path);
+        if found.is_some() || is_awaited != Some(true) {
+            return found;
+        }
+        sleep(RETURN_PAUSE).await;
+    }
+    None
 }
 
 /// Ends the runs that a connection spoke for when it was lost, once their processes are gone. One

@@ -1,6 +1,6 @@
 //! What the daemon answers. Everything here may wait for a disk; the socket does not.
 
-use std::{os::fd::OwnedFd, sync::Arc};
+use std::{io, os::fd::OwnedFd, path::Path, sync::Arc};
 
 use attestfs_attestation::{CommitKind, KeyHint, RunDescription};
 use attestfs_digest::Sha256;
@@ -119,20 +119,36 @@ impl Service {
     }
 
     /// Ends a run that nobody speaks for and whose process is gone. Says whether it is settled: a
-    /// run whose process still lives may come back.
+    /// run whose process still lives may come back, and one of which that cannot be told now is
+    /// looked at again.
     pub(super) fn bury_if_lost(&self, run: &RunId, signer: Option<KeyHint>) -> bool {
         let directory = self.state().run(&run.0);
         if self.runs.contains(run) {
             return true;
         }
-        if journal::is_live(&directory).unwrap_or(false) {
-            return false;
+        match is_live(&directory) {
+            Ok(false) => {}
+            Ok(true) => return false,
+            Err(error) => {
+                tracing::warn!(%run, %error, "whether the process of a run lives is not known");
+                return false;
+            }
         }
         tracing::warn!(%run, "the process of a run is gone: its outcome is unknown");
         if let Err(error) = self.committer.bury(run, self.clock.now(), signer) {
             tracing::error!(%run, %error, "a lost run could not be ended");
         }
         true
+    }
+
+    /// Whether a run that observes this path lives and is on its way back to this daemon.
+    pub(super) fn awaits_run_at(&self, path: &str) -> bool {
+        let unfinished = self.store().unfinished().unwrap_or_default();
+        unfinished.iter().filter(|run| !self.runs.contains(&run.id())).any(|run| {
+            let mut trees = run.description.trees.iter();
+            trees.any(|tree| Path::new(path).starts_with(tree))
+                && is_live(&self.state().run(&run.id().0)).unwrap_or(false)
+        })
     }
 
     fn store(&self) -> &dyn LineageStore {
@@ -181,8 +197,11 @@ impl Service {
             return Err(Failure::new(Code::Malformed, message));
         }
         lent(visitor, signer)?;
-        let live = journal::is_live(&self.state().run(&run.0));
-        if !live.unwrap_or(false) {
+        let unknown = |error| {
+            let message = format!("the journal of run '{run}' cannot be looked at: {error}");
+            Failure::new(Code::State, message).with_next_step("try again")
+        };
+        if !is_live(&self.state().run(&run.0)).map_err(unknown)? {
             let message = format!("run '{run}' has no journal that is being written");
             return Err(Failure::new(Code::Journal, message));
         }
@@ -297,6 +316,14 @@ impl Service {
     }
 }
 
+/// Whether a process still writes the journal of a run; without a journal none does.
+fn is_live(directory: &Path) -> io::Result<bool> {
+    match journal::is_live(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        result => result,
+    }
+}
+
 /// A connection may name the keys that it has presented itself, and no others.
 fn lent(visitor: &Visitor, signer: Option<KeyHint>) -> Result<(), Failure> {
     match signer {
@@ -346,7 +373,13 @@ impl From<CommitError> for Failure {
 
 impl From<LineageError> for Failure {
     fn from(error: LineageError) -> Self {
-        Self::new(code_of(&error), error)
+        let failure = Self::new(code_of(&error), &error);
+        match error {
+            LineageError::UnknownRun(_) => {
+                failure.with_next_step("attestfs stage list shows the runs that it knows")
+            }
+            _ => failure,
+        }
     }
 }
 

@@ -5,7 +5,10 @@ use std::{
     io::{Read, Write},
     os::{
         fd::AsFd,
-        unix::{fs::PermissionsExt, net::UnixStream},
+        unix::{
+            fs::{PermissionsExt, symlink},
+            net::UnixStream,
+        },
     },
     path::Path,
     sync::{
@@ -180,6 +183,7 @@ impl House {
             identity,
             digests: attestfs_digest::digests(&file, identity.size).unwrap(),
             path: Some(path),
+            also: Vec::new(),
         });
     }
 
@@ -473,6 +477,25 @@ fn a_run_that_dies_without_a_word_is_attested_as_unknown() {
 }
 
 #[test]
+fn a_run_of_which_nobody_can_tell_whether_it_lives_is_not_ended_yet() {
+    let house = House::new();
+    let _daemon = house.daemon();
+    let journal = house.journal("train");
+    let link = house.begin("train", None);
+    let (path, aside) =
+        (house.state.run("train").join("journal.jsonl"), house.base.path().join("aside"));
+    fs::rename(&path, &aside).unwrap();
+    symlink(&path, &path).unwrap();
+    drop(link);
+    thread::sleep(Duration::from_millis(100));
+    assert_eq!(house.store.unfinished().unwrap().len(), 1);
+    fs::remove_file(&path).unwrap();
+    fs::rename(&aside, &path).unwrap();
+    drop(journal);
+    house.until(|store| store.unfinished().unwrap().is_empty());
+}
+
+#[test]
 fn a_run_that_died_while_no_daemon_was_there_is_found_at_the_next_start() {
     let house = House::new();
     let journal = house.journal("train");
@@ -518,6 +541,28 @@ fn a_checkpoint_is_made_by_the_run_that_observes_the_path() {
     assert_eq!(report.artifacts[0].model_signature, ModelSignature::Written);
     assert_eq!(house.store.unfinished().unwrap().len(), 1);
     drop(link);
+}
+
+#[test]
+fn a_checkpoint_waits_for_a_run_that_has_lost_its_daemon() {
+    let house = House::new();
+    let first = house.daemon();
+    let journal = house.journal("train");
+    let link = house.begin("train", None);
+    first.end().unwrap();
+    let _second = house.daemon();
+    house.write(&journal);
+    let order = CommitOrder {
+        journal_length: journal.sync().unwrap(),
+        ..order("train", "checkpoint", CommitKind::Checkpoint)
+    };
+    drop(link);
+    let client = house.client();
+    let path = format!("{}/model", house.tree());
+    let asked = thread::spawn(move || client.checkpoint(&path));
+    thread::sleep(Duration::from_millis(100));
+    let _link = house.begin_with("train", None, move |_| Ok(order.clone()));
+    assert_eq!(asked.join().unwrap().unwrap().artifacts[0].subjects, 1);
 }
 
 #[test]
@@ -606,7 +651,12 @@ fn questions_about_nothing_are_answered_with_not_found() {
     }
     let run = RunId("nobody".to_owned());
     let refused = house.client().call(Request::Stage { run }).unwrap_err();
-    assert!(matches!(refused, ClientError::Refused(it) if it.code == Code::UnknownRun));
+    let ClientError::Refused(refused) = refused else { panic!("{refused}") };
+    assert_eq!(
+        (refused.code, &*refused.message),
+        (Code::UnknownRun, "this store knows no run 'nobody'")
+    );
+    assert!(refused.next_step.unwrap().contains("attestfs stage list"));
 }
 
 #[test]

@@ -100,7 +100,9 @@ impl LineageStore for DiskStore {
             transaction.put_number(Key::run_number(&id), number.0);
             transaction.mark(Key::run(Table::Unfinished, number));
             Ok(())
-        })
+        })?;
+        // A journal leads to no run: one that was forgotten here would never be attested.
+        self.flush()
     }
 
     fn ingest(&self, run: &RunId, range: Range<u64>, facts: &[Fact]) -> Result<(), LineageError> {

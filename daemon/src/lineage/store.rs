@@ -12,10 +12,10 @@ use super::{
 /// The memory of the control plane: runs, versions, the edges between them, and attestations.
 ///
 /// Every operation that changes something is one transaction: after a crash all of it is there or
-/// nothing. Only [`freeze`](Self::freeze) and [`publish`](Self::publish) wait for the disk; what
-/// was ingested since the last flush is read again from the journals, which is why
-/// [`ingested`](Self::ingested) is part of the same transaction. Asking again for what was done
-/// already is never an error.
+/// nothing. Only [`begin`](Self::begin), [`freeze`](Self::freeze) and [`publish`](Self::publish)
+/// wait for the disk; what was ingested since the last flush is read again from the journals, which
+/// is why [`ingested`](Self::ingested) is part of the same transaction. Asking again for what was
+/// done already is never an error.
 ///
 /// Lists are bounded by `limit` where their length is not bounded by one run.
 pub trait LineageStore: Debug + Send + Sync {

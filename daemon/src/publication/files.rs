@@ -3,12 +3,15 @@
 use std::{
     fmt::Debug,
     fs::File,
-    io::{self, Write},
+    io::{self, Read, Write},
     os::fd::AsFd,
 };
 
 use rustix::{
-    fs::{AtFlags, Gid, Mode, OFlags, Stat, Uid, fchown, fstat, openat, renameat, unlinkat},
+    fs::{
+        AtFlags, FlockOperation, Gid, Mode, OFlags, Stat, Uid, fchown, flock, fstat, linkat,
+        openat, renameat, unlinkat,
+    },
     io::Errno,
 };
 
@@ -35,11 +38,11 @@ pub struct DurableFiles;
 
 impl Files for DurableFiles {
     fn replace(&self, directory: &File, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let temporary = temporary_name(name);
         let like = fstat(directory)?;
-        write_new(directory, &temporary, bytes, &like)?;
-        renameat(directory, &*temporary, directory, name)?;
-        directory.sync_all()
+        let mode = Mode::from_raw_mode(like.st_mode & 0o444 | 0o600);
+        let unplaced = Unplaced::write(directory, name, bytes, mode)?;
+        take_owner(&unplaced.file, &like)?;
+        unplaced.replace()
     }
 
     fn append(&self, directory: &File, name: &str, lines: &str) -> io::Result<()> {
@@ -55,25 +58,97 @@ impl Files for DurableFiles {
     }
 }
 
-/// The name under which a file is written before it takes its place. It is always the same, so that
-/// what a crash leaves behind is overwritten when the commit goes on.
-pub fn temporary_name(name: &str) -> String {
-    format!(".{name}.attestfs-new")
+/// A file that is whole and durable, and not yet under its name. Dropped, it is gone.
+#[derive(Debug)]
+#[must_use = "a file that is not placed is gone"]
+pub struct Unplaced<'a> {
+    directory: &'a File,
+    name: &'a str,
+    temporary: String,
+    file: File,
 }
 
-/// Writes a file that nobody else has opened before: an old one of this name, or a link that
-/// somebody put there, is taken away first.
-fn write_new(directory: &File, name: &str, bytes: &[u8], like: &Stat) -> io::Result<()> {
-    match unlinkat(directory, name, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => {}
-        Err(errno) => return Err(errno.into()),
+impl<'a> Unplaced<'a> {
+    /// Writes a file that will have this name in the directory, and that nobody else has opened
+    /// before.
+    ///
+    /// # Errors
+    /// What the system says; then nothing is left of it.
+    pub fn write(directory: &'a File, name: &'a str, bytes: &[u8], mode: Mode) -> io::Result<Self> {
+        let (temporary, file) = temporary(directory, name, bytes, mode)?;
+        let mut unplaced = Self { directory, name, temporary, file };
+        unplaced.file.write_all(bytes)?;
+        unplaced.file.sync_all()?;
+        Ok(unplaced)
     }
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mode = Mode::from_raw_mode(like.st_mode & 0o444 | 0o600);
-    let mut file = File::from(openat(directory, name, flags, mode)?);
-    take_owner(&file, like)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+
+    /// Gives it its name, in place of another file.
+    ///
+    /// # Errors
+    /// What the system says; then the old file is there, or none.
+    pub fn replace(self) -> io::Result<()> {
+        renameat(self.directory, &*self.temporary, self.directory, self.name)?;
+        self.directory.sync_all()
+    }
+
+    /// Gives it its name, unless there is something of that name.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::AlreadyExists`], or what else the system says.
+    pub fn create(self) -> io::Result<()> {
+        let flags = AtFlags::empty();
+        linkat(self.directory, &*self.temporary, self.directory, self.name, flags)?;
+        self.directory.sync_all()
+    }
+}
+
+impl Drop for Unplaced<'_> {
+    fn drop(&mut self) {
+        // Once it has replaced another file there is nothing of the old name any more.
+        unlinkat(self.directory, &*self.temporary, AtFlags::empty()).unwrap_or_default();
+    }
+}
+
+/// As many bytes tell a file of ours from another one: what we write begins alike each time.
+const BEGINNING: usize = 56;
+
+/// The most names that are tried when somebody else's files have them.
+const TEMPORARY_NAMES_MAX: usize = 100;
+
+/// A new file under a name that nobody has. What a crash left there of an earlier attempt is taken
+/// away; what is somebody else's stays.
+fn temporary(directory: &File, name: &str, bytes: &[u8], mode: Mode) -> io::Result<(String, File)> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let others = (1..TEMPORARY_NAMES_MAX).map(|n| format!(".{name}.attestfs-new-{n}"));
+    for temporary in std::iter::once(format!(".{name}.attestfs-new")).chain(others) {
+        if is_left_over(directory, &temporary, bytes) {
+            unlinkat(directory, &*temporary, AtFlags::empty())?;
+        }
+        match openat(directory, &*temporary, flags, mode) {
+            Err(Errno::EXIST) => {}
+            opened => {
+                let file = File::from(opened?);
+                flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+                return Ok((temporary, file));
+            }
+        }
+    }
+    Err(Errno::EXIST.into())
+}
+
+/// Whether the file of this name is what a dead attempt to write `bytes` can have left. A living
+/// one has locked it.
+fn is_left_over(directory: &File, name: &str, bytes: &[u8]) -> bool {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let Ok(file) = openat(directory, name, flags, Mode::empty()).map(File::from) else {
+        return false;
+    };
+    let is_free = flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
+    let mut beginning = Vec::new();
+    is_free
+        && file.metadata().is_ok_and(|it| it.is_file())
+        && file.take(BEGINNING as u64).read_to_end(&mut beginning).is_ok()
+        && bytes.starts_with(&beginning)
 }
 
 /// Gives the file to the directory's owner, which only root can and need do.
@@ -84,7 +159,8 @@ fn take_owner(file: &File, like: &Stat) -> io::Result<()> {
     }
     let (uid, gid) = (Uid::from_raw(like.st_uid), Gid::from_raw(like.st_gid));
     match fchown(file, Some(uid), Some(gid)) {
-        Ok(()) | Err(Errno::PERM) => Ok(()),
+        Ok(()) => file.sync_all(),
+        Err(Errno::PERM) => Ok(()),
         Err(errno) => Err(errno.into()),
     }
 }
@@ -128,13 +204,54 @@ mod tests {
         let (path, directory) = directory();
         let elsewhere = path.path().join("elsewhere");
         fs::write(&elsewhere, "precious").unwrap();
-        symlink(&elsewhere, path.path().join(temporary_name("x"))).unwrap();
+        symlink(&elsewhere, path.path().join(".x.attestfs-new")).unwrap();
         symlink(&elsewhere, path.path().join("x")).unwrap();
         DurableFiles.replace(&directory, "x", b"new").unwrap();
         assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "precious");
         assert_eq!(fs::read_to_string(path.path().join("x")).unwrap(), "new");
         symlink(&elsewhere, path.path().join("index")).unwrap();
         assert!(DurableFiles.append(&directory, "index", "line\n").is_err());
+    }
+
+    #[test]
+    fn somebody_elses_file_of_the_temporary_name_stays() {
+        let (path, directory) = directory();
+        let theirs = path.path().join(".x.attestfs-new");
+        fs::write(&theirs, "precious").unwrap();
+        DurableFiles.replace(&directory, "x", b"new").unwrap();
+        assert_eq!(fs::read_to_string(&theirs).unwrap(), "precious");
+        assert_eq!(fs::read_dir(path.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn what_a_crash_left_of_an_earlier_attempt_is_taken_away() {
+        let ours = [b'o'; 2 * BEGINNING];
+        for left in [0, 1, BEGINNING + 1, ours.len()] {
+            let (path, directory) = directory();
+            fs::write(path.path().join(".x.attestfs-new"), &ours[..left]).unwrap();
+            DurableFiles.replace(&directory, "x", &ours).unwrap();
+            assert_eq!(fs::read_dir(path.path()).unwrap().count(), 1, "{left}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_take_its_place_leaves_nothing_behind() {
+        let (path, directory) = directory();
+        fs::create_dir_all(path.path().join("x/in-the-way")).unwrap();
+        assert!(DurableFiles.replace(&directory, "x", b"new").is_err());
+        assert_eq!(fs::read_dir(path.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_that_must_not_exist_takes_nobodys_place() {
+        let (path, directory) = directory();
+        let write =
+            |text: &str| Unplaced::write(&directory, "x", text.as_bytes(), Mode::RUSR)?.create();
+        write("first").unwrap();
+        let refusal = write("second").unwrap_err();
+        assert_eq!(refusal.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read_to_string(path.path().join("x")).unwrap(), "first");
+        assert_eq!(fs::read_dir(path.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -7,6 +7,8 @@ use std::{
     process::{Command, ExitCode, Stdio},
 };
 
+use rustix::process::{Resource, getrlimit};
+
 use super::Finding;
 use crate::{cli::output::complain, run};
 
@@ -17,6 +19,9 @@ pub(in crate::cli) const HIDDEN_COMMAND: &str = "__rehearse";
 /// The first kernel that lets files be read past the serving process.
 const PASSTHROUGH_SINCE: (u32, u32) = (6, 9);
 
+/// So many files few stages have in use at a time.
+const OPEN_FILES_ENOUGH: u64 = 100_000;
+
 /// `CAP_SYS_ADMIN`, in `CapEff`.
 const SYS_ADMIN: u64 = 1 << 21;
 
@@ -26,6 +31,7 @@ pub(super) fn findings() -> Vec<Finding> {
         Finding::ok("kernel", format!("Linux {release}")),
         device(),
         mount(),
+        open_files(),
         passthrough(&release),
         cgroup(),
         gpu(),
@@ -78,6 +84,22 @@ fn mount() -> Finding {
             Finding::missing(SUBJECT, format!("{how}: {reason}"), what_to_do(is_root))
         }
         Err(error) => Finding::missing(SUBJECT, error.to_string(), what_to_do(is_root)),
+    }
+}
+
+/// The process that serves a run raises its own soft limit to the hard one.
+fn open_files() -> Finding {
+    const SUBJECT: &str = "open files";
+    match getrlimit(Resource::Nofile).maximum {
+        None => Finding::ok(SUBJECT, "no hard limit"),
+        Some(limit) => {
+            let bounded = format!(
+                "hard limit {limit}: as many files and directories one run can use at a time"
+            );
+            let next = "raise it (ulimit -Hn, LimitNOFILE=) if stages work on more files";
+            let next_step = (limit < OPEN_FILES_ENOUGH).then(|| next.to_owned());
+            Finding { next_step, ..Finding::ok(SUBJECT, bounded) }
+        }
     }
 }
 

@@ -1,18 +1,12 @@
 //! The state directory, its key and its daemon.
 
-use std::{
-    fs::{self, File},
-    io::{self, Read},
-    path::Path,
-};
-
-use attestfs_attestation::{KEY_FILE_MAX, VerifyingKey};
+use std::{fs, io, path::Path};
 
 use super::Finding;
 use crate::{
     client::{Client, ClientError},
     config::{Environment, StateDir, StateError},
-    signer::{KeyFileError, key_from_path},
+    signer::{KeyFileError, key_from_path, public_key_from_path},
 };
 
 pub(super) fn findings(option: Option<&Path>, environment: &Environment) -> Vec<Finding> {
@@ -45,7 +39,7 @@ fn key(state: &StateDir) -> Finding {
         Ok(key) => {
             let hint = key.verifying_key().hint();
             let public = state.public_key();
-            let is_beside = public_key(&public).is_some_and(|key| key.hint() == hint);
+            let is_beside = public_key_from_path(&public).is_ok_and(|key| key.hint() == hint);
             let beside =
                 if is_beside { "" } else { " (its public half is written again at the next run)" };
             Finding::ok("key", format!("{hint}, public half in {}{beside}", public.display()))
@@ -59,12 +53,6 @@ fn key(state: &StateDir) -> Finding {
             "as it says; or sign with another key: attestfs run --key F",
         ),
     }
-}
-
-fn public_key(path: &Path) -> Option<VerifyingKey> {
-    let mut pem = Vec::new();
-    File::open(path).ok()?.take(KEY_FILE_MAX as u64).read_to_end(&mut pem).ok()?;
-    VerifyingKey::from_pem(&pem).ok()
 }
 
 fn daemon(state: &StateDir) -> Finding {

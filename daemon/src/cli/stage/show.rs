@@ -15,7 +15,7 @@ use crate::{
     config::Environment,
     control::{Reply, Request, StageDetails},
     lineage::{Material, MaterialDigest, Output as Written, OutputState, RunId},
-    text::harmless,
+    text::{harmless, one_name_of},
 };
 
 /// The most files of one kind that are shown to people; --json has them all.
@@ -111,7 +111,7 @@ fn read(material: &Material) -> [String; 2] {
 
 fn written(output: &Written) -> [String; 2] {
     let name = match &output.path {
-        Some(path) => harmless(&path.path),
+        Some(path) => one_name_of(&path.path, output.also.len()),
         None => "(unlinked)".to_owned(),
     };
     let digest = match &output.state {

@@ -12,7 +12,7 @@ use attestfs_attestation::{
     VerifyingKey,
 };
 use attestfs_digest::{Digests, Sha256, digests};
-use attestfs_fs::{Fact, Identity, Process, Recorder, RunVersion, TreePath};
+use attestfs_fs::{Fact, Identity, Process, Recorder, RunVersion, TreePath, Unsealed};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
@@ -29,6 +29,9 @@ use crate::{
     signer::{KeyFileError, Keyring, Signer},
 };
 
+/// The trees of each run. Most happens in the first.
+const TREES: [&str; 2] = ["tree", "other"];
+
 pub(super) struct Bench {
     pub(super) base: Arc<tempfile::TempDir>,
     pub(super) state: StateDir,
@@ -42,7 +45,9 @@ pub(super) struct Bench {
 impl Bench {
     pub(super) fn new() -> Self {
         let base = Arc::new(tempfile::tempdir().unwrap());
-        fs::create_dir(base.path().join("tree")).unwrap();
+        for tree in TREES {
+            fs::create_dir(base.path().join(tree)).unwrap();
+        }
         let state = base.path().join("state");
         let state = StateDir::resolve(Some(&state), &Environment::default()).unwrap();
         state.prepare().unwrap();
@@ -63,7 +68,8 @@ impl Bench {
         keys: Arc<TestKeys>,
     ) -> Self {
         let mut description = description(id);
-        description.trees = vec![base.path().join("tree").to_str().unwrap().to_owned()];
+        let tree = |name| base.path().join(name).to_str().unwrap().to_owned();
+        description.trees = TREES.map(tree).to_vec();
         store.begin(&description).unwrap();
         Self {
             journal: Journal::create(&state.run(id)).unwrap(),
@@ -103,24 +109,50 @@ impl Bench {
 
     /// The run writes a file whose name is given as in a [`TreePath`].
     pub(super) fn writes_escaped(&self, name: &str, content: &str) -> Digests {
-        let path = self.base.path().join("tree").join(system_path(name));
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, content).unwrap();
-        let (identity, digests) = stat(&path);
+        self.writes_linked(&[tree_path(name)], content)
+    }
+
+    /// The run writes a file and gives it several names, of which the first is seen last.
+    pub(super) fn writes_linked(&self, names: &[TreePath], content: &str) -> Digests {
+        let paths: Vec<_> = names.iter().map(|name| self.system_path(name)).collect();
+        for (number, path) in paths.iter().enumerate() {
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            match number {
+                0 => fs::write(path, content).unwrap(),
+                _ => fs::hard_link(&paths[0], path).unwrap(),
+            }
+        }
+        let (identity, digests) = stat(&paths[0]);
         let version = self.next_version();
         self.journal.record(Fact::Written {
             version,
             file: identity.file,
-            path: tree_path(name),
+            path: names[0].clone(),
             by: Process::default(),
         });
         self.journal.record(Fact::Sealed {
             version,
             identity,
             digests,
-            path: Some(tree_path(name)),
+            path: Some(names[0].clone()),
+            also: names[1..].to_vec(),
         });
         digests
+    }
+
+    /// The run leaves a file with these names that somebody still writes.
+    pub(super) fn leaves_open(&self, names: &[TreePath]) {
+        self.writes_linked(names, "half");
+        self.journal.record(Fact::Unsealed {
+            version: RunVersion(self.versions.get()),
+            unsealed: Unsealed::Open,
+            path: Some(names[0].clone()),
+            also: names[1..].to_vec(),
+        });
+    }
+
+    fn system_path(&self, name: &TreePath) -> PathBuf {
+        self.base.path().join(TREES[usize::from(name.tree)]).join(system_path(&name.path))
     }
 
     /// The run reads a file that was there before.
@@ -255,7 +287,7 @@ fn stat(path: &Path) -> (Identity, Digests) {
     (identity, digests)
 }
 
-fn tree_path(name: &str) -> TreePath {
+pub(super) fn tree_path(name: &str) -> TreePath {
     TreePath { tree: 0, path: name.to_owned() }
 }
 

@@ -1,0 +1,30 @@
+//! Outputs that lie in each other.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::lab::{Finish, Lab};
+
+#[test]
+fn each_output_that_holds_an_open_file_names_it_as_left_out() {
+    let Some(lab) = Lab::new() else { return };
+    lab.directory("tree");
+    let script = "mkdir -p tree/all/part && echo 1 > tree/all/weights && echo 2 > tree/all/part/weights \
+        && (exec 8> tree/all/part/log && echo open >&8 && touch opened \
+            && while ! test -e enough; do sleep 0.02; done) > /dev/null 2>&1 & \
+        while ! test -e opened; do sleep 0.02; done";
+    let mut run = lab.run("nested");
+    run.args(["--json", "--dir", "tree", "--out", "all", "--out", "all/part"]);
+    run.args(["--commit-patience", "0", "--", "sh", "-c", script]);
+    let ended = run.finish();
+    fs::write(lab.path("enough"), "").unwrap();
+    let commit = ended.stderr.lines().find(|line| line.starts_with("{\"commit\"")).unwrap();
+    let commit: Value = serde_json::from_str(commit).unwrap();
+    let artifacts = commit["commit"]["artifacts"].as_array().unwrap();
+    let left_out: Vec<_> = artifacts
+        .iter()
+        .map(|artifact| (artifact["left_out"][0]["name"].as_str(), artifact["subjects"].as_u64()))
+        .collect();
+    assert_eq!(left_out, [(Some("part/log"), Some(2)), (Some("log"), Some(1))], "{ended:?}");
+}

@@ -18,9 +18,9 @@ pub(super) struct Obstacles(Vec<(&'static str, Obstacle)>);
 /// What is in the way.
 #[derive(Debug)]
 enum Obstacle {
-    /// A run wrote it, whatever it holds: it is the user's.
+    /// A run wrote it, and it is no attestation: it is the user's.
     Written,
-    /// It is no attestation.
+    /// It is no attestation, and nobody knows whose it is.
     Stranger,
     /// Nobody can tell.
     Unreadable(io::Error),
@@ -34,9 +34,9 @@ pub(super) fn obstacles(
     let mut obstacles = Vec::new();
     for name in PUBLICATIONS {
         let obstacle = match Occupant::at(directory.file(), name) {
-            Ok(Occupant::Nobody) => continue,
-            Ok(_) if is_written(store, directory, name)? => Obstacle::Written,
-            Ok(Occupant::Publication) => continue,
+            // Attestations that a run copied along with a model are attestations all the same.
+            Ok(Occupant::Nobody | Occupant::Publication) => continue,
+            Ok(Occupant::Stranger) if is_written(store, directory, name)? => Obstacle::Written,
             Ok(Occupant::Stranger) => Obstacle::Stranger,
             Err(error) => Obstacle::Unreadable(error),
         };

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    ffi::OsStr,
     io,
 };
 
@@ -24,6 +25,7 @@ use crate::{
         LineageError, LineageStore, Material, MaterialDigest, Output, OutputState, Run, RunOutputs,
         Subject, VersionId,
     },
+    publication::Occupant,
 };
 
 /// The most attestations of ancestors that travel with an artifact.
@@ -97,7 +99,8 @@ impl Gathered {
     fn take(&mut self, output: &Output, scope: &Scope<'_>, directory: &Directory) {
         let mut broken = BTreeMap::new();
         let mut holds = false;
-        for name in output.names().filter_map(|path| scope.name(path)) {
+        let names = output.names().filter_map(|path| scope.name(path));
+        for name in names.filter(|name| !is_attestation(directory, name)) {
             match sealed(directory, name, &output.state) {
                 Ok(product) => {
                     self.products.insert(name.to_owned(), (product, output.version));
@@ -305,6 +308,17 @@ fn below<'a>(root: &str, path: &'a str) -> Option<&'a str> {
 
 fn subject((product, version): &(Product, VersionId)) -> Subject {
     Subject { name: product.name.clone(), digests: product.digests, version: Some(*version) }
+}
+
+/// Whether this is an attestation, by name and form: a run may copy one along with a model.
+fn is_attestation(directory: &Directory, name: &str) -> bool {
+    let path = system_path(name);
+    let Some(last) = path.file_name().and_then(OsStr::to_str).filter(|_| is_publication(name))
+    else {
+        return false;
+    };
+    let occupant = directory.open_file(&path).and_then(|file| Occupant::of(file, last));
+    matches!(occupant, Ok(Occupant::Publication))
 }
 
 /// The output as a subject, or why it is none.

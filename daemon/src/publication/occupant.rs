@@ -39,6 +39,14 @@ impl Occupant {
             Err(Errno::LOOP | Errno::NXIO) => return Ok(Self::Stranger),
             Err(errno) => return Err(errno.into()),
         };
+        Self::of(file, name)
+    }
+
+    /// What an open file of this name is.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn of(file: File, name: &str) -> io::Result<Self> {
         if !file.metadata()?.is_file() {
             return Ok(Self::Stranger);
         }

@@ -38,18 +38,21 @@ fn a_file_that_the_run_named_like_a_publication_stays_and_refuses_the_signature_
 }
 
 #[test]
-fn a_bundle_that_the_run_wrote_itself_is_not_replaced() {
+fn attestations_that_the_run_copied_along_are_replaced_and_no_matter_of_their_own() {
     let bench = Bench::new();
     bench.writes("base/weights", "w");
     bench.commit(SUCCESS, vec![model("base")]).unwrap();
     let signature = String::from_utf8(bench.read("base/model.sig")).unwrap();
-    Bundle::parse(signature.as_bytes()).unwrap();
     let next = bench.next_run("copies");
     next.writes("model/weights", "v");
     next.writes("model/model.sig", &signature);
+    next.writes("model/part/model.sig", &signature);
     let report = next.commit(SUCCESS, vec![model("model")]).unwrap();
-    assert!(refusal(&report.artifacts[0]).starts_with("model.sig was written by the run"));
-    assert_eq!(next.read("model/model.sig"), signature.as_bytes());
+    let artifact = &report.artifacts[0];
+    assert_eq!(artifact.model_signature, ModelSignature::Written);
+    assert!(left_out(artifact).is_empty(), "{artifact:?}");
+    assert_ne!(next.read("model/model.sig"), signature.as_bytes());
+    Bundle::parse(&next.read("model/model.sig")).unwrap();
 }
 
 #[test]

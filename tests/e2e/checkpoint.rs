@@ -130,3 +130,20 @@ fn a_complete_model_is_a_checkpoint_by_rule() {
     lab.verify("tree/model/epoch-1").succeed();
     assert_eq!(kinds(&lab), [INCOMPLETE_RUN, PROVENANCE]);
 }
+
+#[test]
+fn a_sharded_model_is_a_checkpoint_once_every_file_of_its_index_is_there() {
+    let Some(lab) = Lab::new() else { return };
+    lab.directory("tree");
+    let script = r#"mkdir tree/hf && cd tree/hf
+        echo '{"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}}' > model.safetensors.index.json
+        echo 1 > 1.safetensors; sleep 0.5; test ! -e model.sig
+        echo 2 > 2.safetensors; i=0; until [ -e model.sig ]; do i=$((i+1)); [ $i -lt 200 ]; sleep 0.05; done
+        exit 3"#;
+    let mut run = lab.run("train");
+    run.args(["--dir", "tree", "--out", "hf", "--checkpoint-rule", "--", "sh", "-ec", script]);
+    let ended = run.finish();
+    assert_eq!(ended.code, Some(3), "{ended:?}");
+    assert_eq!(ended.stderr.matches("3 files attested").count(), 1, "{ended:?}");
+    assert_eq!(lab.verify("tree/hf").finish().code, Some(0));
+}

@@ -1,7 +1,8 @@
 //! Which events complete a checkpoint, as training frameworks write them (`--checkpoint-rule`).
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, BTreeSet, HashSet},
+    fs,
     sync::{
         Arc,
         mpsc::{self, Receiver, Sender},
@@ -12,6 +13,7 @@ use std::{
 use attestfs_digest::Digests;
 use attestfs_fs::TreePath;
 use parking_lot::Mutex;
+use serde::Deserialize;
 
 use super::{finish, orders::Orders};
 use crate::client::RunLink;
@@ -20,28 +22,40 @@ use crate::client::RunLink;
 #[derive(Debug)]
 pub(super) struct Checkpoints {
     found: Sender<Found>,
+    waiting: Waiting,
     committer: JoinHandle<()>,
 }
 
 /// What the watcher tells the committer.
 #[derive(Debug, PartialEq, Eq)]
 enum Found {
+    /// A directory that is a checkpoint.
     Complete(TreePath),
+    /// The index of a model in several files; its directory is a checkpoint when all are there.
+    Index(TreePath),
     /// The run is over.
     End,
 }
 
+/// Indexes that name files which are not there yet.
+type Waiting = Arc<Mutex<HashSet<TreePath>>>;
+
 impl Checkpoints {
     pub(super) fn start(orders: &Arc<Orders>, link: &Arc<RunLink>) -> Self {
         let (found, next) = mpsc::channel();
-        let (orders, link) = (Arc::clone(orders), Arc::clone(link));
-        let committer = thread::spawn(move || commit_each(&next, &orders, &link));
-        Self { found, committer }
+        let waiting = Waiting::default();
+        let committer = Committer {
+            orders: Arc::clone(orders),
+            link: Arc::clone(link),
+            waiting: Arc::clone(&waiting),
+        };
+        Self { found, waiting, committer: thread::spawn(move || committer.commit_each(&next)) }
     }
 
     /// Watches below `outputs`; everything, when there are none.
     pub(super) fn watcher(&self, outputs: Vec<TreePath>) -> Watcher {
-        Watcher { outputs, found: self.found.clone(), announced: Mutex::default() }
+        let (found, waiting) = (self.found.clone(), Arc::clone(&self.waiting));
+        Watcher { outputs, found, waiting, announced: Mutex::default() }
     }
 
     /// Waits until all that were found are committed.
@@ -52,17 +66,69 @@ impl Checkpoints {
     }
 }
 
-fn commit_each(found: &Receiver<Found>, orders: &Orders, link: &RunLink) {
-    while let Ok(Found::Complete(directory)) = found.recv() {
-        let path = orders.plan.path_of(&directory);
-        match orders.checkpoint(&path) {
-            Ok(order) => finish::commit_checkpoint(link, order, orders),
-            Err(failure) => orders
+struct Committer {
+    orders: Arc<Orders>,
+    link: Arc<RunLink>,
+    waiting: Waiting,
+}
+
+impl Committer {
+    fn commit_each(&self, found: &Receiver<Found>) {
+        while let Ok(found) = found.recv() {
+            match found {
+                Found::Complete(directory) => self.commit(&directory),
+                Found::Index(index) if self.is_complete(&index) => self.commit(&parent(&index)),
+                Found::Index(_) => {}
+                Found::End => return,
+            }
+        }
+    }
+
+    fn commit(&self, directory: &TreePath) {
+        let path = self.orders.plan.path_of(directory);
+        match self.orders.checkpoint(&path) {
+            Ok(order) => finish::commit_checkpoint(&self.link, order, &self.orders),
+            Err(failure) => self
+                .orders
                 .plan
                 .console
                 .say(format_args!("no checkpoint of {}: {failure}", path.display())),
         }
     }
+
+    /// Whether every file that the index names is there. If not, it waits: the watcher announces it
+    /// again when another file of its directory is sealed. It waits before it looks, so that none
+    /// can come unseen in between.
+    fn is_complete(&self, index: &TreePath) -> bool {
+        self.waiting.lock().insert(index.clone());
+        let path = self.orders.plan.path_of(index);
+        let complete = match fs::read(&path).map(|bytes| named_files(&bytes)) {
+            Ok(Some(names)) => names.iter().all(|name| path.with_file_name(name).is_file()),
+            // What is no index completes nothing, now or later.
+            Ok(None) | Err(_) => false,
+        };
+        if complete {
+            self.waiting.lock().remove(index);
+        }
+        complete
+    }
+}
+
+/// The files that the index of a sharded model names: the values of its `weight_map`.
+fn named_files(index: &[u8]) -> Option<BTreeSet<String>> {
+    #[derive(Deserialize)]
+    struct Index {
+        weight_map: BTreeMap<String, String>,
+    }
+    let index: Index = serde_json::from_slice(index).ok()?;
+    let names: BTreeSet<String> = index.weight_map.into_values().collect();
+    let plain = |name: &String| !name.is_empty() && !name.contains('/') && name != "..";
+    (!names.is_empty() && names.iter().all(plain)).then_some(names)
+}
+
+fn parent(path: &TreePath) -> TreePath {
+    let above = path.path.rsplit_once('/').map_or("", |(directory, _)| directory);
+    TreePath { tree: path.tree, path: above.to_owned() }
 }
 
 /// Looks at what happens below the outputs and names the directories that have become checkpoints.
@@ -70,6 +136,7 @@ fn commit_each(found: &Receiver<Found>, orders: &Orders, link: &RunLink) {
 pub(super) struct Watcher {
     outputs: Vec<TreePath>,
     found: Sender<Found>,
+    waiting: Waiting,
     /// Completing files and their content, because each is told again when its metadata changes.
     announced: Mutex<HashSet<(TreePath, Digests)>>,
 }
@@ -77,41 +144,62 @@ pub(super) struct Watcher {
 impl Watcher {
     /// A file below the outputs has its digest, or a sealed file has a new name.
     pub(super) fn sealed(&self, path: &TreePath, digests: Digests) {
-        let Some(directory) = completed_by_file(&path.path) else {
+        let directory = parent(path);
+        self.wake(&directory);
+        let completes = completes(last(&path.path));
+        if completes == Completes::Nothing || directory.path.split('/').any(is_temporary) {
             return;
-        };
+        }
         if self.announced.lock().insert((path.clone(), digests)) {
-            self.announce(TreePath { tree: path.tree, path: directory.to_owned() });
+            match completes {
+                Completes::Index => self.announce(&directory, Found::Index(path.clone())),
+                _ => self.announce(&directory, Found::Complete(directory.clone())),
+            }
         }
     }
 
     /// A directory has a new name.
     pub(super) fn directory_renamed(&self, from: &TreePath, to: &TreePath) {
         if is_temporary(last(&from.path)) && !is_temporary(last(&to.path)) {
-            self.announce(to.clone());
+            self.announce(to, Found::Complete(to.clone()));
         }
     }
 
-    fn announce(&self, directory: TreePath) {
+    /// Announces the indexes of this directory again that wait for their files.
+    fn wake(&self, directory: &TreePath) {
+        let waiting = self.waiting.lock();
+        let here = waiting.iter().filter(|index| parent(index) == *directory);
+        for index in here {
+            self.found.send(Found::Index(index.clone())).unwrap_or_default();
+        }
+    }
+
+    fn announce(&self, directory: &TreePath, found: Found) {
         let watched =
-            self.outputs.is_empty() || self.outputs.iter().any(|output| output.covers(&directory));
+            self.outputs.is_empty() || self.outputs.iter().any(|output| output.covers(directory));
         if watched {
             // Nobody listens any more when the run is over: its end commits everything.
-            self.found.send(Found::Complete(directory)).unwrap_or_default();
+            self.found.send(found).unwrap_or_default();
         }
     }
 }
 
-/// The directory that is a whole checkpoint once this file is there:
-/// torch DCP's `.metadata` (renamed last), the index of a sharded model, or a model in one file. Below
-/// a temporary name nothing is whole: the rename will tell.
-fn completed_by_file(path: &str) -> Option<&str> {
-    let (directory, name) = path.rsplit_once('/')?;
-    let completes = name == ".metadata"
-        || name == "model.safetensors"
-        || name.ends_with(".safetensors.index.json")
-        || name.ends_with(".bin.index.json");
-    (completes && !directory.split('/').any(is_temporary)).then_some(directory)
+/// What the directory of a file becomes when the file is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Completes {
+    /// A whole checkpoint: torch DCP's `.metadata` is renamed last, and a model may be one file.
+    Directory,
+    /// A model in several files, once all that the index names are there.
+    Index,
+    Nothing,
+}
+
+fn completes(name: &str) -> Completes {
+    match name {
+        ".metadata" | "model.safetensors" => Completes::Directory,
+        _ if name.ends_with(".index.json") => Completes::Index,
+        _ => Completes::Nothing,
+    }
 }
 
 /// Names under which directories are written before they are renamed: Orbax, Lightning, Hugging
@@ -137,17 +225,24 @@ mod tests {
         TreePath { tree: 0, path: path.to_owned() }
     }
 
-    fn announced(outputs: &[&str], events: impl Fn(&Watcher)) -> Vec<String> {
+    fn found(outputs: &[&str], waiting: &[&str], events: impl Fn(&Watcher)) -> Vec<Found> {
         let (found, next) = mpsc::channel();
         let outputs = outputs.iter().map(|output| path(output)).collect();
-        let watcher = Watcher { outputs, found, announced: Mutex::default() };
+        let waiting = waiting.iter().map(|index| path(index)).collect();
+        let waiting = Arc::new(Mutex::new(waiting));
+        let watcher = Watcher { outputs, found, waiting, announced: Mutex::default() };
         events(&watcher);
         drop(watcher);
-        let directory = |found| match found {
-            Found::Complete(directory) => directory.path,
+        next.iter().collect()
+    }
+
+    /// Directories and indexes, in the order of their announcement.
+    fn announced(outputs: &[&str], events: impl Fn(&Watcher)) -> Vec<String> {
+        let name = |found| match found {
+            Found::Complete(path) | Found::Index(path) => path.path,
             Found::End => panic!("the watcher does not end"),
         };
-        next.iter().map(directory).collect()
+        found(outputs, &[], events).into_iter().map(name).collect()
     }
 
     fn digests(content: &[u8]) -> Digests {
@@ -176,7 +271,7 @@ mod tests {
             watcher.sealed(&path("small/model.safetensors"), digests(b"1"));
             watcher.sealed(&path("a/tmp-9/model.safetensors"), digests(b"1"));
         });
-        assert_eq!(seen, ["dcp", "hf", "small"]);
+        assert_eq!(seen, ["dcp", "hf/model.safetensors.index.json", "small"]);
     }
 
     #[test]
@@ -187,5 +282,25 @@ mod tests {
             watcher.sealed(&path("a/model.safetensors"), digests(b"2"));
         });
         assert_eq!(seen, ["a", "a"]);
+    }
+
+    #[test]
+    fn an_index_that_waits_is_announced_again_when_a_file_beside_it_is_sealed() {
+        let index = "hf/model.safetensors.index.json";
+        let seen = found(&["hf"], &[index], |watcher| {
+            watcher.sealed(&path("hf/model-2-of-2.safetensors"), digests(b"1"));
+            watcher.sealed(&path("other/model-2-of-2.safetensors"), digests(b"1"));
+        });
+        assert_eq!(seen, [Found::Index(path(index))]);
+    }
+
+    #[test]
+    fn an_index_names_plain_files_or_is_none() {
+        let names = |text: &str| named_files(text.as_bytes());
+        let two = names(r#"{"weight_map": {"a": "1.bin", "b": "2.bin", "c": "1.bin"}}"#).unwrap();
+        assert_eq!(two.into_iter().collect::<Vec<_>>(), ["1.bin", "2.bin"]);
+        for none in ["", "{}", r#"{"weight_map": {}}"#, r#"{"weight_map": {"a": "../1.bin"}}"#] {
+            assert_eq!(names(none), None, "{none}");
+        }
     }
 }

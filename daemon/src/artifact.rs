@@ -4,14 +4,17 @@
 mod at_hand;
 mod claimed;
 mod content;
+mod difference;
 mod directory;
 mod judge;
+mod model;
 mod passed;
 #[cfg(test)]
 mod tests;
+mod tree;
 
 pub use at_hand::{AtHand, AtHandError, PassedOver};
-pub use claimed::{Claimed, ClaimedKind, Claims, claimed, claimed_signer};
+pub use claimed::{About, Claimed, ClaimedKind, Claims, claimed, claimed_signer};
 pub use content::{ContentError, Unwatched, Watch, Watched, content, content_at, hash, open_file};
 pub use directory::{Directory, Found, Kind, SurveyError, WalkError};
 pub use judge::{Artifact, ArtifactError, Completeness, Judged, NotJudged, judge};

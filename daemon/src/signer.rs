@@ -140,11 +140,13 @@ pub fn key_from_file(file: &File, name: &str) -> Result<SigningKey, KeyFileError
         return Err(KeyFileError::NotAFile { name: name() });
     }
     let mode = metadata.mode() & 0o777;
-    if mode & 0o077 != 0 {
-        return Err(KeyFileError::OpenToOthers { name: name(), mode });
-    }
     let pem = read(file).map_err(io)?;
-    SigningKey::from_pem(&pem).map_err(|source| KeyFileError::Key { name: name(), source })
+    match SigningKey::from_pem(&pem) {
+        // Everybody may read it, as it should be.
+        Err(source @ KeyError::PublicForPrivate) => Err(KeyFileError::Key { name: name(), source }),
+        _ if mode & 0o077 != 0 => Err(KeyFileError::OpenToOthers { name: name(), mode }),
+        result => result.map_err(|source| KeyFileError::Key { name: name(), source }),
+    }
 }
 
 /// Reads the public key in a file.
@@ -276,6 +278,18 @@ mod tests {
         for mode in [0o600, 0o400] {
             write(&path, &pem, mode);
             key_from_path(&path).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_public_key_in_place_of_a_private_one_is_told_so_whatever_its_mode() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key.pub");
+        let public = SigningKey::generate().unwrap().verifying_key().to_pem();
+        for mode in [0o600, 0o644] {
+            write(&path, &public, mode);
+            let refusal = key_from_path(&path).unwrap_err();
+            assert!(refusal.to_string().contains("this is a public key"), "{refusal}");
         }
     }
 

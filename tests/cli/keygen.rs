@@ -22,8 +22,13 @@ fn half_a_pair_is_not_left_behind() {
 }
 
 #[test]
-fn a_directory_that_is_not_there_is_named() {
-    Tool::new().run(["keygen", "--out", "missing"]).is(3).says("missing: no such directory");
+fn the_directory_is_made_when_its_parent_is_there() {
+    let tool = Tool::new();
+    tool.run(["keygen", "--out", "keys"]).is(0);
+    assert!(tool.path("keys/attestfs.key").is_file() && tool.path("keys/attestfs.pub").is_file());
+    tool.run(["keygen", "--out", "missing/keys"]).is(3).says("missing/keys: No such file");
+    assert!(!tool.path("missing").exists());
+    tool.run(["keygen", "--out", "keys/attestfs.pub"]).is(3).says("Not a directory");
 }
 
 #[test]

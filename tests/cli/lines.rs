@@ -21,7 +21,7 @@ fn programs_get_errors_on_stdout_as_json() {
     for (line, code) in [
         (&["nonsense", "--json"][..], 2),
         (&["verify", "x", "--json"], 2),
-        (&["keygen", "--out", "missing", "--json"], 3),
+        (&["keygen", "--out", "missing/keys", "--json"], 3),
     ] {
         let answer = tool.run(line).is(code);
         assert_eq!(answer.json()["error"]["exitCode"], code);

@@ -101,9 +101,38 @@ fn what_lies_in_some_directory_above_refuses_nothing() {
     assert_eq!(json.is(0).json()["passedOver"].as_array().map(Vec::len), Some(1));
     tool.write("model/claims.jsonl", "{\"claim\": \"my own\"}");
     let said = verify(&tool, "model/config.json").is(0).text();
-    assert!(said.contains("model/claims.jsonl: it holds no attestation"), "{said}");
+    assert!(said.contains("model/claims.jsonl: 1 line is no attestation"), "{said}");
     tool.write("model/config.json", "changed");
     verify(&tool, "model/config.json").is(1).says("check 8, ");
+}
+
+#[test]
+fn damaged_claims_beside_a_good_signature_are_no_sign_that_there_were_none() {
+    let tool = Tool::with_signed_model();
+    let said = verify(&tool, "model").is(0).text();
+    assert!(said.contains("not made: signed at rest: nobody says how it was made"), "{said}");
+    tool.write("model/claims.jsonl", "garbage");
+    let said = verify(&tool, "model").is(0).text();
+    assert!(said.contains("model/claims.jsonl: 1 line is no attestation"), "{said}");
+    assert!(said.contains("not made: no provenance is at hand"), "{said}");
+    assert!(!said.contains("at rest"), "{said}");
+}
+
+#[test]
+fn what_git_keeps_is_said_to_be_not_looked_at() {
+    let tool = Tool::with_model();
+    tool.write("model/.gitignore", "*.tmp");
+    tool.write("model/.git/HEAD", "ref: x");
+    tool.write("model/sub/.gitignore", "is covered");
+    tool.run(["sign", "model", "--key", "keys/attestfs.key"]).is(0);
+    let said = verify(&tool, "model").is(0).text();
+    let line = "ok: nothing missing, changed or added; not looked at: .git, .gitignore\n";
+    assert!(said.contains(line), "{said}");
+    let json = tool.run(["verify", "model", "--json"].into_iter().chain(KEY)).is(0).json();
+    let not_checked: Vec<_> = json["notChecked"].as_array().unwrap().iter().skip(1).collect();
+    let left_out =
+        [".git", ".gitignore"].map(|path| format!("{path}: the model signature leaves it out"));
+    assert_eq!(not_checked, left_out.iter().collect::<Vec<_>>());
 }
 
 #[test]
@@ -239,4 +268,15 @@ fn explain_tells_the_verdict_or_who_claims() {
     assert!(refused.contains("is refused") && refused.contains("check 8"), "{refused}");
     let nobody = tool.run(["explain", "model/config.json"]).is(1).text();
     assert!(nobody.contains("attested by nobody"), "{nobody}");
+}
+
+#[test]
+fn explain_names_a_changed_file_of_a_directory_without_any_key() {
+    let tool = Tool::with_signed_model();
+    tool.write("model/config.json", "changed");
+    let changed = tool.run(["explain", "model"]).is(1).text();
+    assert!(changed.contains("is not what is claimed of it"), "{changed}");
+    assert!(changed.contains("check 8, ") && changed.contains("'config.json' was changed"));
+    let json = tool.run(["explain", "model", "--json"]).is(1).json();
+    assert_eq!((&json["verdict"], &json["reason"]["check"]), (&"changed".into(), &8.into()));
 }

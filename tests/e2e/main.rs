@@ -23,6 +23,7 @@ mod job;
 mod links;
 mod outputs;
 mod pipeline;
+mod questions;
 mod tampering;
 mod tools;
 mod unprivileged;

@@ -20,7 +20,8 @@ fn published() -> Option<Lab> {
             "train",
             "model",
             "mkdir -p work/model/part && sha256sum work/data/numbers > work/model/weights \
-            && echo 10 > work/model/part/config && echo 11 > work/model/part/vocabulary",
+            && echo 10 > work/model/part/config && echo 11 > work/model/part/vocabulary \
+            && echo '*.tmp' > work/model/.gitignore",
         ),
     ] {
         let mut run = lab.run(stage);
@@ -54,6 +55,9 @@ fn a_changed_directory_is_refused() {
     check_refused(&lab, "a byte more", 8, |copy| {
         let weights = fs::read_to_string(copy.join("weights")).unwrap();
         fs::write(copy.join("weights"), weights + "\n").unwrap();
+    });
+    check_refused(&lab, "a changed file that no model signature covers", 8, |copy| {
+        fs::write(copy.join(".gitignore"), "*").unwrap();
     });
     check_refused(&lab, "a renamed file", 9, |copy| {
         fs::rename(copy.join("weights"), copy.join("weight")).unwrap();

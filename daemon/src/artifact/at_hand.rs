@@ -9,7 +9,7 @@ use std::{
 
 use attestfs_attestation::{
     Attestations, BUNDLE_MAX, Bundle, BundleError, CLAIMS_FILE, CLAIMS_MAX, Claims,
-    MODEL_SIGNATURE_FILE, MODEL_SIGNATURE_TYPE, escaped,
+    MODEL_SIGNATURE_FILE, MODEL_SIGNATURE_TYPE, Stranger, escaped,
 };
 use attestfs_digest::Sha256;
 use serde::Serialize;
@@ -97,6 +97,11 @@ pub enum AtHandError {
 }
 
 impl AtHand {
+    /// What a state directory has, and nothing else.
+    pub fn in_state(state: &StateDir) -> Self {
+        Self { shelf: Some(Shelf::of(state)), ..Self::default() }
+    }
+
     /// What lies beside the artifact and in the directories above it, and in a state directory.
     ///
     /// # Errors
@@ -132,20 +137,18 @@ impl AtHand {
         }
     }
 
-    /// What a user's own file of this name holds are no claims.
+    /// What a user's own file of this name holds are no claims. Lines that are none are told, since
+    /// they may be what is left of one.
     fn claims(&mut self, directory: &Path) -> Claims {
         let path = directory.join(CLAIMS_FILE);
-        let reason = match read_if_there(&path, CLAIMS_MAX) {
+        let parsed = match read_if_there(&path, CLAIMS_MAX) {
             Ok(None) => return Claims::default(),
-            Ok(Some(bytes)) => match Claims::parse(&bytes) {
-                Ok(claims) if !claims.bundles.is_empty() => return claims,
-                Ok(_) => "it holds no attestation".to_owned(),
-                Err(error) => error.to_string(),
-            },
-            Err(error) => error.to_string(),
+            Ok(Some(bytes)) => Claims::parse(&bytes).map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
         };
-        self.unusable.push(PassedOver::new(&path, reason));
-        Claims::default()
+        let fault = parsed.as_ref().map_or_else(|error| Some(error.clone()), fault);
+        self.unusable.extend(fault.map(|fault| PassedOver::new(&path, fault)));
+        parsed.unwrap_or_default()
     }
 
     /// The same, and the bundle or the list of bundles in a file, which alone decides.
@@ -173,6 +176,13 @@ impl AtHand {
     /// Files with the names of publications that nobody can use.
     pub(super) fn unusable(&self) -> &[PassedOver] {
         &self.unusable
+    }
+
+    /// An attestation in the state directory that did not count.
+    pub(super) fn passed(&self, stranger: &Stranger) -> PassedOver {
+        let path = self.shelf.as_ref().map(|shelf| shelf.bundle_path(stranger.attestation));
+        let path = path.unwrap_or_else(|| PathBuf::from(stranger.attestation.to_string()));
+        PassedOver::new(&path, &stranger.refusal)
     }
 
     pub(super) fn given(&self) -> Option<&Given> {
@@ -208,6 +218,13 @@ pub(super) struct Sources<'a> {
 }
 
 impl Sources<'_> {
+    /// The directories in whose publications this attestation lies: names are relative to them.
+    pub(super) fn roots(&self, attestation: Sha256) -> impl Iterator<Item = &Path> {
+        let holding =
+            self.publications.iter().filter(move |it| it.claims.bundle(attestation).is_some());
+        holding.map(|beside| beside.directory.as_path())
+    }
+
     fn claims(&self) -> impl Iterator<Item = &Claims> {
         let given = match &self.at_hand.given {
             Some(Given::Claims(claims)) => Some(claims),
@@ -225,6 +242,10 @@ impl Attestations for Sources<'_> {
         let beside = self.claims().flat_map(|claims| claims.naming(content));
         let indexed = self.indexed.get(&content).into_iter().flatten().copied();
         beside.chain(indexed).collect()
+    }
+
+    fn came_along(&self, name: Sha256) -> bool {
+        self.claims().any(|claims| claims.came_along(name))
     }
 
     fn attestation(&self, name: Sha256) -> Vec<Result<Bundle, BundleError>> {
@@ -277,6 +298,16 @@ impl Given {
             return Ok(Self::Model(bytes));
         }
         Ok(Self::Claims(Claims { bundles: vec![bundle], ..Claims::default() }))
+    }
+}
+
+/// What is wrong with the lines of a file, if anything is.
+fn fault(claims: &Claims) -> Option<String> {
+    match claims.skipped {
+        0 if claims.bundles.is_empty() => Some("it holds no attestation".to_owned()),
+        0 => None,
+        1 => Some("1 line is no attestation".to_owned()),
+        lines => Some(format!("{lines} lines are no attestations")),
     }
 }
 

@@ -8,16 +8,17 @@ use std::{
 };
 
 use attestfs_attestation::{
-    Claims, Content, Covered, Entry, EntryKind, Found, MODEL_SIGNATURE_FILE, OmsRefusal, Place,
-    Refusal, SignedModel, TrustedKeys, Verified, Verifier, escaped, is_publication,
+    Content, Entry, EntryKind, Found, OmsRefusal, Place, Refusal, TrustedKeys, Verified, Verifier,
+    escaped, is_publication,
 };
 use attestfs_digest::Sha256;
 
 use super::{
     at_hand::{AtHand, AtHandError, Beside, Given, PassedOver, Sources},
     content::{ContentError, Watch, content_at},
-    directory::{Directory, Found as Walked, Kind, SurveyError, WalkError},
+    directory::{SurveyError, WalkError},
     passed::Passed,
+    tree::Tree,
 };
 
 /// A file or a directory, by its path without symbolic links.
@@ -65,7 +66,10 @@ pub struct Judged {
     pub completeness: Completeness,
     /// Files that were compared.
     pub files: usize,
-    /// What lies around the artifact and does not speak of it.
+    /// Paths in the directory that the model signature leaves out, where something lies that nobody
+    /// looked at.
+    pub left_out: Vec<String>,
+    /// What was at hand and did not count.
     pub passed_over: Vec<PassedOver>,
 }
 
@@ -184,22 +188,29 @@ pub fn judge(
     watch: &dyn Watch,
 ) -> Result<Judged, NotJudged> {
     let judge = Judge { at_hand, keys, watch };
-    match artifact {
+    let mut judged = match artifact {
         Artifact::File(path) => judge.file(path),
         Artifact::Directory(path) => judge.directory(path),
-    }
+    }?;
+    let strangers = judged.verified.passed_over.iter().map(|stranger| at_hand.passed(stranger));
+    judged.passed_over.extend(at_hand.unusable().iter().cloned().chain(strangers));
+    Ok(judged)
 }
 
 impl Judged {
-    fn new(verified: Verified, completeness: Completeness, files: usize) -> Self {
-        Self { verified, completeness, files, passed_over: Vec::new() }
+    pub(super) fn new(verified: Verified, completeness: Completeness, files: usize) -> Self {
+        Self { verified, completeness, files, left_out: Vec::new(), passed_over: Vec::new() }
+    }
+
+    fn having_passed(self, passed: Passed) -> Self {
+        Self { passed_over: passed.reasons().collect(), ..self }
     }
 }
 
-struct Judge<'a> {
-    at_hand: &'a AtHand,
-    keys: &'a TrustedKeys,
-    watch: &'a dyn Watch,
+pub(super) struct Judge<'a> {
+    pub(super) at_hand: &'a AtHand,
+    pub(super) keys: &'a TrustedKeys,
+    pub(super) watch: &'a dyn Watch,
 }
 
 impl Judge<'_> {
@@ -224,77 +235,15 @@ impl Judge<'_> {
                 Some(Ok((model, name))) => {
                     let covered = model.file(&name, content)?;
                     let judged = self.one_of_model(slice::from_ref(beside), &covered)?;
-                    return Ok(self.having_passed(judged, passed));
+                    return Ok(judged.having_passed(passed));
                 }
             }
             let alone = self.at_hand.sources(slice::from_ref(beside), &HashSet::new())?;
             if let Some(judged) = self.by_claims(beside, &alone, &file, &mut passed)? {
-                return Ok(self.having_passed(judged, passed));
+                return Ok(judged.having_passed(passed));
             }
         }
         self.by_state(&file, passed)
-    }
-
-    /// Checks a file under the longest of its names that the signature lists.
-    fn file_of_given_model(
-        &self,
-        path: &Path,
-        signature: &[u8],
-        content: Content,
-    ) -> Result<Judged, NotJudged> {
-        let roots: Vec<_> = path.ancestors().skip(1).collect();
-        let mut refusal = None;
-        for root in roots.into_iter().rev() {
-            match self.model_listing(signature, root, path) {
-                Ok((model, name)) => {
-                    let beside = self.at_hand.publication_in(root);
-                    return self.one_of_model(beside, &model.file(&name, content)?);
-                }
-                Err(other) => refusal = refusal.or(Some(other)),
-            }
-        }
-        Err(refusal.unwrap_or(Refusal::NoModelSignature).into())
-    }
-
-    fn model_beside(
-        &self,
-        beside: &Beside,
-        path: &Path,
-    ) -> Option<Result<(SignedModel, String), Refusal>> {
-        let signature = beside.model.as_ref()?;
-        Some(self.model_listing(signature, &beside.directory, path))
-    }
-
-    /// The signature, and its name for the file, when a trusted key made it and it lists the file.
-    /// Then it decides.
-    fn model_listing(
-        &self,
-        signature: &[u8],
-        root: &Path,
-        path: &Path,
-    ) -> Result<(SignedModel, String), Refusal> {
-        let model = self.signed_model(signature)?;
-        let name = path.strip_prefix(root).unwrap_or(path).to_string_lossy().into_owned();
-        // A name that is not UTF-8 cannot be listed, and what is shown of it neither.
-        if model.manifest().lists(&name) && path.to_str().is_some() {
-            return Ok((model, name));
-        }
-        Err(Refusal::Extra { names: vec![name] })
-    }
-
-    /// Checks 1 to 5 of a model signature, which need nothing else.
-    fn signed_model(&self, signature: &[u8]) -> Result<SignedModel, Refusal> {
-        let nothing = Claims::default();
-        Verifier::new(self.keys, &nothing).model_signature(signature)
-    }
-
-    fn one_of_model(
-        &self,
-        publications: &[Beside],
-        covered: &Covered,
-    ) -> Result<Judged, NotJudged> {
-        let contents = covered.files().iter().map(|found| found.content.digests.sha256).collect();
-        self.covered(publications, &contents, covered, Completeness::OneOfModel)
     }
 
     fn directory(&self, path: &Path) -> Result<Judged, NotJudged> {
@@ -319,7 +268,7 @@ impl Judge<'_> {
             let asked = if is_own { contents(&files) } else { HashSet::new() };
             let sources = self.at_hand.sources(slice::from_ref(beside), &asked)?;
             if let Some(judged) = self.by_claims(beside, &sources, &files, &mut passed)? {
-                return Ok(self.having_passed(judged, passed));
+                return Ok(judged.having_passed(passed));
             }
         }
         self.by_state(&files, passed)
@@ -341,37 +290,10 @@ impl Judge<'_> {
         }
     }
 
-    /// A directory that a model signature covers. The signature is read before anything is hashed.
-    fn model(&self, path: &Path, signature: &[u8]) -> Result<Judged, NotJudged> {
-        let model = self.signed_model(signature)?;
-        let is_covered = |name: &Path| {
-            let is_ignored = name.to_str().is_some_and(|name| model.manifest().ignores(name));
-            name != MODEL_SIGNATURE_FILE && !is_ignored
-        };
-        let entries = self.survey(path, is_covered)?;
-        let contents = entries.iter().filter_map(sha256).collect();
-        let covered = model.complete(&entries)?;
-        self.covered(self.at_hand.publication_in(path), &contents, &covered, Completeness::Whole)
-    }
-
-    /// What a model signature covers; what is at hand of how it was made may not contradict.
-    fn covered(
-        &self,
-        publications: &[Beside],
-        contents: &HashSet<Sha256>,
-        covered: &Covered,
-        completeness: Completeness,
-    ) -> Result<Judged, NotJudged> {
-        let sources = self.at_hand.sources(publications, contents)?;
-        let verified = Verifier::new(self.keys, &sources).covered(covered)?;
-        Ok(Judged::new(verified, completeness, covered.files().len()))
-    }
-
     /// The files of a directory without model signature: each must be attested.
     fn tree(&self, path: &Path) -> Result<Vec<(PathBuf, Content)>, NotJudged> {
-        let is_subject = |name: &Path| !is_publication(&name.to_string_lossy());
         let mut files = Vec::new();
-        for entry in self.survey(path, is_subject)? {
+        for entry in Tree::look(path)?.subjects(self.watch)? {
             if let Some(content) = attestable(&entry)? {
                 files.push((path.join(&entry.name), content));
             }
@@ -412,7 +334,7 @@ impl Judge<'_> {
 
     fn by_state(&self, files: &[(PathBuf, Content)], passed: Passed) -> Result<Judged, NotJudged> {
         match self.anywhere(&[], files) {
-            Ok(judged) => Ok(self.having_passed(judged, passed)),
+            Ok(judged) => Ok(judged.having_passed(passed)),
             Err(NotJudged::Refused(refusal)) => Err(passed.furthest(refusal).into()),
             Err(other) => Err(other),
         }
@@ -437,33 +359,9 @@ impl Judge<'_> {
         self.files(&sources, &files.iter().map(found).collect::<Vec<_>>())
     }
 
-    fn having_passed(&self, judged: Judged, passed: Passed) -> Judged {
-        let unusable = self.at_hand.unusable().iter().cloned();
-        Judged { passed_over: unusable.chain(passed.reasons()).collect(), ..judged }
-    }
-
     fn files(&self, sources: &Sources<'_>, files: &[Found]) -> Result<Judged, NotJudged> {
         let verified = Verifier::new(self.keys, sources).files(files)?;
         Ok(Judged::new(verified, Completeness::NotCovered, files.len()))
-    }
-
-    fn survey(
-        &self,
-        path: &Path,
-        is_wanted: impl Fn(&Path) -> bool,
-    ) -> Result<Vec<Entry>, NotJudged> {
-        let owned = || path.to_path_buf();
-        let directory = Directory::open(path)
-            .map_err(|source| NotJudged::Content { path: owned(), source: source.into() })?;
-        let walked =
-            directory.walk().map_err(|source| NotJudged::Walk { path: owned(), source })?;
-        let wanted: Vec<Walked> = walked
-            .into_iter()
-            .filter(|walked| is_wanted(&walked.path) && walked.kind != Kind::EmptyDirectory)
-            .collect();
-        directory
-            .survey(&wanted, self.watch)
-            .map_err(|source| NotJudged::Survey { path: owned(), source })
     }
 }
 
@@ -471,11 +369,12 @@ fn contents(files: &[(PathBuf, Content)]) -> HashSet<Sha256> {
     files.iter().map(|(_, content)| content.digests.sha256).collect()
 }
 
-fn spelled(path: &Path) -> String {
+/// As names are spelt in statements.
+pub(super) fn spelled(path: &Path) -> String {
     escaped(path.as_os_str().as_encoded_bytes())
 }
 
-fn sha256(entry: &Entry) -> Option<Sha256> {
+pub(super) fn sha256(entry: &Entry) -> Option<Sha256> {
     match &entry.kind {
         EntryKind::File(content) => Some(content.digests.sha256),
         _ => None,
@@ -483,7 +382,7 @@ fn sha256(entry: &Entry) -> Option<Sha256> {
 }
 
 /// The content of a file; what is no file cannot be attested, and is refused as check 9 does.
-fn attestable(entry: &Entry) -> Result<Option<Content>, Refusal> {
+pub(super) fn attestable(entry: &Entry) -> Result<Option<Content>, Refusal> {
     let name = entry.name.clone();
     match &entry.kind {
         EntryKind::File(content) => Ok(Some(*content)),

@@ -18,20 +18,11 @@ impl Passed {
     /// most about it, and of several the nearest.
     pub(super) fn furthest(self, last: Refusal) -> Refusal {
         let refusals = self.0.into_iter().rev().map(|(_, refusal)| refusal);
-        refusals.fold(last, |furthest, refusal| {
-            if distance(&refusal) >= distance(&furthest) { refusal } else { furthest }
-        })
+        refusals.fold(last, |furthest, refusal| refusal.or_further(furthest))
     }
 
     pub(super) fn reasons(self) -> impl Iterator<Item = PassedOver> {
         let passed = self.0.into_iter();
         passed.map(|(publication, refusal)| PassedOver::new(&publication, refusal))
-    }
-}
-
-fn distance(refusal: &Refusal) -> u8 {
-    match refusal {
-        Refusal::Unattested { .. } => 0,
-        refusal => refusal.check().0,
     }
 }

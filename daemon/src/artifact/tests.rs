@@ -12,8 +12,8 @@ use attestfs_attestation::{
 };
 
 use super::{
-    Artifact, AtHand, ClaimedKind, Completeness, Directory, Judged, NotJudged, Unwatched, claimed,
-    content_at, judge,
+    About, Artifact, AtHand, ClaimedKind, Completeness, Directory, Judged, NotJudged, Unwatched,
+    claimed, content_at, judge,
 };
 use crate::{
     config::{Environment, StateDir},
@@ -78,7 +78,12 @@ impl Lab {
     }
 
     fn put_on_shelf(&self, commit: &Commit) -> Bundle {
-        let (shelf, bundle) = (Shelf::of(&self.state()), self.sign(commit));
+        self.put_on_shelf_by(&self.key, commit)
+    }
+
+    fn put_on_shelf_by(&self, key: &SigningKey, commit: &Commit) -> Bundle {
+        let bundle = Bundle::sign_attestation(commit.draft().unwrap().payload, key).unwrap();
+        let shelf = Shelf::of(&self.state());
         shelf.put_bundle(&DurableFiles, bundle.sha256(), &bundle.to_json()).unwrap();
         let subjects = commit.outputs.iter().map(|output| output.digests.sha256);
         shelf.index(&DurableFiles, bundle.sha256(), subjects).unwrap();
@@ -414,6 +419,182 @@ fn without_a_key_it_is_told_who_claims_what() {
     assert_eq!(only.signer, lab.key.verifying_key().hint().to_string());
     let ClaimedKind::Run { subject, stage, .. } = &only.claim else { panic!("{only:?}") };
     assert_eq!((subject.as_deref(), stage.as_str()), (Some("a"), "train"));
+}
+
+/// Stage and root of each run that claims to have made the file.
+fn told(lab: &Lab, path: &str, at_hand: &AtHand) -> Vec<(About, String, String)> {
+    let artifact = Artifact::at(&lab.path(path)).unwrap();
+    let claims = claimed(&artifact, at_hand, &Unwatched).unwrap().claims;
+    let runs = claims.into_iter().filter_map(|claimed| match claimed.claim {
+        ClaimedKind::Run { subject, stage, .. } => Some((claimed.about, stage, subject?)),
+        ClaimedKind::ModelSignature { .. } => None,
+    });
+    runs.collect()
+}
+
+#[test]
+fn what_is_claimed_of_the_path_itself_is_told_before_the_same_content_elsewhere() {
+    let lab = Lab::new();
+    for file in ["model/w", "model/also", "other/zz"] {
+        lab.write(file, "same");
+    }
+    let of = |stage: &str, root: &str, names: &[&str], minute: u8, outcome: Outcome| {
+        let finished = format!("2026-01-02T03:{minute:02}:00Z").parse().unwrap();
+        let run = RunDescription { stage: stage.to_owned(), ..run() };
+        let kind = CommitKind::StageEnd(outcome);
+        lab.put_on_shelf(&Commit { run, kind, finished, ..lab.commit(root, names) });
+    };
+    let failed = Outcome::Failed { exit_code: Some(1), signal: None };
+    of("here and newer", "model", &["also", "w"], 20, Outcome::Success);
+    of("here", "model", &["w"], 10, Outcome::Success);
+    of("here, failing", "model", &["w"], 30, failed);
+    of("there", "other", &["zz"], 40, Outcome::Success);
+    of("there, failing", "other", &["zz"], 50, failed);
+    let expected = [
+        (About::Artifact, "here and newer", "w"),
+        (About::Artifact, "here", "w"),
+        (About::Artifact, "here, failing", "w"),
+        (About::SameContent, "there", "zz"),
+        (About::SameContent, "there, failing", "zz"),
+    ];
+    let expected =
+        expected.map(|(about, stage, name)| (about, stage.to_owned(), name.to_owned())).to_vec();
+    assert_eq!(told(&lab, "model/w", &AtHand::in_state(&lab.state())), expected);
+    let zz = told(&lab, "other/zz", &AtHand::in_state(&lab.state()));
+    assert_eq!(zz[0], (About::Artifact, "there".to_owned(), "zz".to_owned()));
+}
+
+#[test]
+fn a_copied_directory_is_spoken_of_by_the_claims_in_it() {
+    let lab = Lab::new();
+    lab.write("model/sub/a", "a");
+    let commit = lab.commit("model", &["sub/a"]);
+    lab.put_on_shelf(&commit);
+    lab.put_beside("model", vec![lab.sign(&commit)]);
+    fs::rename(lab.path("model"), lab.path("copied")).unwrap();
+    let artifact = Artifact::at(&lab.path("copied/sub/a")).unwrap();
+    let at_hand = AtHand::around(&artifact, Some(&lab.state())).unwrap();
+    let here = (About::Artifact, "train".to_owned(), "sub/a".to_owned());
+    assert_eq!(told(&lab, "copied/sub/a", &at_hand), [here], "and only once");
+    let elsewhere = told(&lab, "copied/sub/a", &AtHand::in_state(&lab.state()));
+    assert_eq!(elsewhere[0].0, About::SameContent);
+}
+
+#[test]
+fn of_a_directory_its_own_claims_are_told_apart_from_what_it_was_made_from() {
+    let lab = Lab::new();
+    lab.write("model/a", "a");
+    lab.write("data/raw", "raw");
+    let (train, clean) = (lab.commit("model", &["a"]), lab.commit("data", &["raw"]));
+    lab.put_beside("model", vec![lab.sign(&train), lab.sign(&clean), lab.sign(&train)]);
+    fs::rename(lab.path("model"), lab.path("copied")).unwrap();
+    let artifact = Artifact::at(&lab.path("copied")).unwrap();
+    let at_hand = AtHand::around(&artifact, Some(&lab.state())).unwrap();
+    let claims = claimed(&artifact, &at_hand, &Unwatched).unwrap().claims;
+    let about: Vec<_> = claims.iter().map(|claimed| claimed.about).collect();
+    assert_eq!(about, [About::Artifact, About::Behind]);
+}
+
+#[test]
+fn what_a_stranger_signed_in_the_state_refuses_nothing_that_is_signed_and_is_told() {
+    let lab = Lab::new();
+    lab.write("model/a", "a");
+    let commit = lab.commit("model", &["a"]);
+    let strange = Commit { run: RunDescription { uid: 7, ..run() }, ..commit.clone() };
+    let stranger = SigningKey::generate().unwrap();
+    let bundle = lab.put_on_shelf_by(&stranger, &strange);
+    assert_eq!(check(lab.judge("model")), 3, "nobody else speaks of it");
+    assert_eq!(check(lab.judge("model/a")), 3);
+    fs::write(lab.path("model/model.sig"), lab.sign_model("model")).unwrap();
+    for path in ["model", "model/a"] {
+        let judged = lab.judge(path).unwrap();
+        let [passed] = judged.passed_over.as_slice() else { panic!("{path}: {judged:?}") };
+        let shelf = Shelf::of(&lab.state());
+        assert_eq!(Path::new(&passed.publication), shelf.bundle_path(bundle.sha256()));
+        assert!(passed.reason.contains("none of the trusted"), "{passed:?}");
+    }
+    lab.put_beside("model", vec![bundle]);
+    assert_eq!(check(lab.judge("model")), 3, "it lies beside the content");
+    lab.put_beside("model", vec![lab.sign(&commit)]);
+    assert_eq!(lab.judge("model").unwrap().verified.attestations.len(), 1);
+}
+
+#[test]
+fn what_a_signature_leaves_out_is_named_unless_the_run_wrote_it() {
+    let lab = Lab::new();
+    lab.write("model/a", "a");
+    lab.write("model/.gitignore", "*.tmp");
+    lab.write("model/.git/HEAD", "x");
+    lab.write("model/sub/.gitignore", "is covered");
+    let names = ["a", ".gitignore", "sub/.gitignore"];
+    fs::write(lab.path("model/model.sig"), lab.sign_model("model")).unwrap();
+    assert_eq!(lab.judge("model").unwrap().left_out, [".git", ".gitignore"]);
+    lab.put_beside("model", vec![lab.sign(&lab.commit("model", &names))]);
+    let judged = lab.judge("model").unwrap();
+    assert_eq!((judged.left_out.as_slice(), judged.files), (&[".git".to_owned()][..], 3));
+    lab.write("model/.gitignore", "*");
+    assert_eq!(check(lab.judge("model")), 8);
+    fs::remove_file(lab.path("model/.gitignore")).unwrap();
+    symlink("a", lab.path("model/.gitignore")).unwrap();
+    assert_eq!(check(lab.judge("model")), 9);
+}
+
+#[test]
+fn damaged_claims_beside_a_good_signature_are_told() {
+    let lab = Lab::new();
+    lab.write("model/a", "a");
+    let good = lab.sign(&lab.commit("model", &["a"])).to_json();
+    fs::write(lab.path("model/model.sig"), lab.sign_model("model")).unwrap();
+    let cases: [(&[u8], usize, &str); 4] = [
+        (b"", 0, "it holds no attestation"),
+        (&good[..good.len() / 2], 0, "1 line is no attestation"),
+        (b"x\ny\n", 0, "2 lines are no attestations"),
+        (&[&good, &b"\nx\n"[..]].concat(), 1, "1 line is no attestation"),
+    ];
+    for (claims, attestations, reason) in cases {
+        fs::write(lab.path("model/claims.jsonl"), claims).unwrap();
+        for path in ["model", "model/a"] {
+            let judged = lab.judge(path).unwrap();
+            assert_eq!(judged.verified.attestations.len(), attestations);
+            let [passed] = judged.passed_over.as_slice() else { panic!("{path}: {judged:?}") };
+            assert_eq!(passed.reason, reason);
+        }
+    }
+}
+
+#[test]
+fn without_a_key_it_is_told_how_a_directory_differs_from_what_it_claims() {
+    let difference = |lab: &Lab| {
+        let artifact = Artifact::at(&lab.path("model")).unwrap();
+        let at_hand = AtHand::around(&artifact, None).unwrap();
+        claimed(&artifact, &at_hand, &Unwatched).unwrap().difference
+    };
+    let lab = Lab::new();
+    for file in ["model/a", "model/b", "model/.gitignore"] {
+        lab.write(file, "as attested");
+    }
+    assert_eq!(difference(&lab), None);
+    let newer = lab.commit("model", &["a"]);
+    lab.write("model/a", "before");
+    let older = lab.commit("model", &["a", "b", ".gitignore"]);
+    lab.write("model/a", "as attested");
+    lab.put_beside("model", vec![lab.sign(&newer), lab.sign(&older)]);
+    assert_eq!(difference(&lab), None);
+    let changed_of = |lab: &Lab| match difference(lab) {
+        Some(Refusal::DigestMismatch { name, others, .. }) => Some((name, others)),
+        _ => None,
+    };
+    lab.write("model/a", "changed");
+    lab.write("model/b", "changed");
+    assert_eq!(changed_of(&lab), Some(("a".to_owned(), 1)), "by its claims alone");
+    fs::write(lab.path("model/model.sig"), lab.sign_model("model")).unwrap();
+    assert_eq!(difference(&lab), None, "signed again since");
+    lab.write("model/.gitignore", "changed");
+    assert_eq!(changed_of(&lab), Some((".gitignore".to_owned(), 0)));
+    lab.write("model/b", "changed again");
+    assert_eq!(changed_of(&lab), Some(("b".to_owned(), 0)));
+    fs::remove_file(lab.path("model/b")).unwrap();
+    assert_eq!(difference(&lab).unwrap().check().0, 9);
 }
 
 #[test]

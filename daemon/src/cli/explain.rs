@@ -1,6 +1,6 @@
 use std::{fmt, path::PathBuf};
 
-use attestfs_attestation::{OutcomeWord, escaped};
+use attestfs_attestation::escaped;
 use serde::Serialize;
 
 use super::{
@@ -8,12 +8,12 @@ use super::{
     failure::Failure,
     output::Output,
     progress::Progress,
-    story::{Story, counted, short},
+    story::{Story, counted, ended, short},
     verdict,
     verify::{Place, Trust},
 };
 use crate::{
-    artifact::{Artifact, Claimed, ClaimedKind, Claims, Judged, NotJudged, claimed, judge},
+    artifact::{About, Artifact, Claimed, ClaimedKind, Claims, Judged, NotJudged, claimed, judge},
     config::Environment,
     text::harmless,
 };
@@ -21,14 +21,15 @@ use crate::{
 /// Tell what is known of a file or directory: who, when, from what, with what, where
 ///
 /// With a key: the verdict of 'verify' and its reason. Without: who claims to have made and signed
-/// it, which nobody has checked.
+/// it, which nobody has checked, and whether it still is what they claim.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   attestfs explain model/model.safetensors --key keys/attestfs.pub
   attestfs explain model/model.safetensors
 
-Exit code: 0 admitted, or without a key: claimed by somebody; 1 refused, or claimed by nobody.")]
+Exit code: 0 admitted, or without a key: claimed by somebody; 1 refused, or without a key: changed
+since, or claimed by nobody.")]
 pub(super) struct Explain {
     /// The file or directory
     #[arg(value_name = "PATH")]
@@ -65,6 +66,8 @@ enum Verdict {
     Refused,
     /// Somebody says something, and nobody checked it.
     Claimed,
+    /// It is not even what somebody says, whoever that is.
+    Changed,
     /// Nobody says anything.
     Unattested,
 }
@@ -93,6 +96,9 @@ impl Explanation {
         judged: Option<Result<Judged, NotJudged>>,
     ) -> Result<Self, Failure> {
         let (verdict, reason, verified) = match judged {
+            None if claims.difference.is_some() => {
+                (Verdict::Changed, claims.difference.as_ref().map(verdict::refused), None)
+            }
             None if claims.claims.is_empty() => (Verdict::Unattested, None, None),
             None => (Verdict::Claimed, None, None),
             Some(Ok(judged)) => (Verdict::Admitted, None, Some(judged.verified)),
@@ -123,7 +129,7 @@ impl Verdict {
     fn exit(self) -> Exit {
         match self {
             Self::Admitted | Self::Claimed => Exit::Yes,
-            Self::Refused | Self::Unattested => Exit::Refused,
+            Self::Refused | Self::Changed | Self::Unattested => Exit::Refused,
         }
     }
 
@@ -132,6 +138,7 @@ impl Verdict {
             Self::Admitted => "is what was attested",
             Self::Refused => "is refused",
             Self::Claimed => "is attested, and nobody has checked it: no key was given",
+            Self::Changed => "is not what is claimed of it",
             Self::Unattested => "is attested by nobody here",
         }
     }
@@ -159,29 +166,26 @@ impl fmt::Display for Explanation {
 }
 
 fn write_claim(f: &mut fmt::Formatter<'_>, claimed: &Claimed) -> fmt::Result {
-    writeln!(f, "\nclaimed, not checked (sha256:{})", short(&claimed.attestation))?;
+    let heading = match claimed.about {
+        About::Artifact => "claimed, not checked",
+        About::Behind => "behind it: claimed, not checked",
+        About::SameContent => "same content, elsewhere: claimed, not checked",
+    };
+    writeln!(f, "\n{heading} (sha256:{})", short(&claimed.attestation))?;
     writeln!(f, "  signer     {}", harmless(&claimed.signer))?;
     match &claimed.claim {
         ClaimedKind::ModelSignature { name, files } => {
             let files = counted(*files as u64, "file");
             writeln!(f, "  model      '{}', {files}", harmless(name))
         }
-        ClaimedKind::Run { subject, stage, run, host, started, outcome } => {
+        ClaimedKind::Run { subject, root, stage, run, host, started, outcome, .. } => {
             if let Some(subject) = subject {
                 writeln!(f, "  as         {}", harmless(subject))?;
             }
-            writeln!(f, "  stage      {}, {}", harmless(stage), word(*outcome))?;
+            writeln!(f, "  in         {}", harmless(root))?;
+            writeln!(f, "  stage      {}, {}", harmless(stage), ended(*outcome))?;
             writeln!(f, "  run        {} on {}", harmless(run), harmless(host))?;
             writeln!(f, "  started    {}", started.strftime("%Y-%m-%d %H:%M:%SZ"))
         }
-    }
-}
-
-fn word(outcome: OutcomeWord) -> &'static str {
-    match outcome {
-        OutcomeWord::Running => "a checkpoint",
-        OutcomeWord::Success => "which succeeded",
-        OutcomeWord::Failed => "which failed",
-        OutcomeWord::Unknown => "whose end nobody saw",
     }
 }

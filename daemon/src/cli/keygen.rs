@@ -1,5 +1,5 @@
 use std::{
-    fmt,
+    fmt, fs, io,
     path::{Path, PathBuf},
 };
 
@@ -21,7 +21,7 @@ Example:
   attestfs run --key keys/attestfs.key --stage train --dir model -- python train.py
   attestfs verify model --key keys/attestfs.pub")]
 pub(super) struct Keygen {
-    /// Where the two files are written; nothing is overwritten
+    /// Where the two files are written; made if its parent is there. Nothing is overwritten
     #[arg(long, value_name = "DIR", default_value = ".")]
     out: PathBuf,
 }
@@ -45,9 +45,12 @@ impl Keygen {
 }
 
 fn make(directory: &Path, private: &Path, public: &Path) -> Result<KeyHint, Failure> {
-    if !directory.is_dir() {
-        let message = format!("{}: no such directory", directory.display());
-        return Err(Failure::environment(message).with_next_step("make it, or give another --out"));
+    match fs::create_dir(directory) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            let message = format!("{}: {error}", directory.display());
+            return Err(Failure::environment(message).with_next_step("give another --out"));
+        }
+        _ => {}
     }
     Ok(new_key_pair(private, public)?.verifying_key().hint())
 }

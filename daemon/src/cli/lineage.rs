@@ -8,6 +8,7 @@ use attestfs_fs::Identity;
 use clap::ValueEnum;
 
 use super::{
+    digits::refuse_upper_case,
     exit::Exit,
     failure::Failure,
     output::{Output, print},
@@ -86,6 +87,7 @@ impl Lineage {
         if let (Err(_), Some(digest)) = (&found, digest(&self.root)) {
             return Ok(LineageRoot::Digest(digest));
         }
+        refuse_upper_case(&self.root)?;
         if found.is_ok_and(|found| found.is_dir()) {
             let message = format!("{}: lineage begins at a file", self.root.display());
             return Err(Failure::usage(message).with_next_step(

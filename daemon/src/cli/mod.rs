@@ -4,6 +4,7 @@ mod attestation;
 #[cfg(feature = "mount")]
 mod daemon;
 mod digest;
+mod digits;
 #[cfg(feature = "mount")]
 mod doctor;
 mod exit;

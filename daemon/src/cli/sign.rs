@@ -16,6 +16,7 @@ use super::{
     failure::Failure,
     output::{Output, shown},
     progress::Progress,
+    story::counted,
 };
 use crate::{
     artifact::{Artifact, Directory, Found},
@@ -171,7 +172,7 @@ fn write(path: &Path, bundle: &[u8]) -> Result<(), Failure> {
 
 impl fmt::Display for Signed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} files signed", self.files)?;
+        writeln!(f, "{} signed", counted(self.files as u64, "file"))?;
         writeln!(f, "signature  {}", shown(&self.signature))?;
         writeln!(f, "signed by  {}", self.signer)
     }

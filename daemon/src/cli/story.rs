@@ -2,7 +2,9 @@
 
 use std::fmt::{self, Write};
 
-use attestfs_attestation::{Attested, CommitWord, MaterialReport, ModelReport, Origin, Verified};
+use attestfs_attestation::{
+    Attested, CommitWord, MaterialReport, ModelReport, Origin, OutcomeWord, Verified,
+};
 use attestfs_digest::Sha256;
 use jiff::Timestamp;
 
@@ -27,7 +29,7 @@ impl fmt::Display for Story<'_> {
         }
         if !self.0.without_provenance.is_empty() {
             let names = some(self.0.without_provenance.iter().map(String::as_str));
-            writeln!(f, "\nnobody says how these were made: {names}")?;
+            writeln!(f, "\nnothing at hand says how these were made: {names}")?;
         }
         let missing = not_seen(&self.0.attestations);
         match missing {
@@ -179,6 +181,16 @@ pub(super) fn some<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String 
 /// Enough for a person to recognise a digest; nobody should compare by it.
 pub(super) fn short(digest: &Sha256) -> String {
     digest.to_string()[..12].to_owned()
+}
+
+/// How a run ended, or that it went on.
+pub(super) fn ended(outcome: OutcomeWord) -> &'static str {
+    match outcome {
+        OutcomeWord::Running => "a checkpoint",
+        OutcomeWord::Success => "which succeeded",
+        OutcomeWord::Failed => "which failed",
+        OutcomeWord::Unknown => "whose end nobody saw",
+    }
 }
 
 pub(super) fn counted(count: u64, noun: &str) -> String {

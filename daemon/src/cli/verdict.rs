@@ -1,13 +1,13 @@
 //! The verdict on an artifact: which checks were made, and what they found out.
 
-use std::{collections::BTreeSet, fmt};
+use std::{collections::BTreeSet, fmt, iter};
 
 use attestfs_attestation::{Refusal, Verified};
 use serde::Serialize;
 
 use super::{
     failure::Failure,
-    story::{Story, counted, followed, not_seen},
+    story::{Story, counted, followed, not_seen, some},
 };
 use crate::{
     artifact::{Completeness, Judged, NotJudged, PassedOver},
@@ -27,8 +27,8 @@ pub(super) struct Admitted {
     artifact: String,
     verdict: &'static str,
     checks: Vec<Check>,
-    not_checked: [&'static str; 1],
-    /// Attestations around the artifact that do not speak of it.
+    not_checked: Vec<String>,
+    /// Attestations around the artifact that did not count.
     passed_over: Vec<PassedOver>,
     verified: Verified,
 }
@@ -57,7 +57,7 @@ impl Admitted {
             artifact,
             verdict: "admitted",
             checks: checks(&judged),
-            not_checked: [REPLAY],
+            not_checked: not_checked(&judged),
             passed_over: judged.passed_over,
             verified: judged.verified,
         }
@@ -79,7 +79,8 @@ impl fmt::Display for Admitted {
         for PassedOver { publication, reason } in &self.passed_over {
             writeln!(f, "\npassed over: {}: {}", harmless(publication), harmless(reason))?;
         }
-        self.not_checked.iter().try_for_each(|what| writeln!(f, "\nnot checked: {what}"))
+        let mut not_checked = self.not_checked.iter();
+        not_checked.try_for_each(|what| writeln!(f, "\nnot checked: {}", harmless(what)))
     }
 }
 
@@ -93,7 +94,7 @@ pub(super) fn failure(error: &NotJudged) -> Failure {
     }
 }
 
-fn refused(refusal: &Refusal) -> Failure {
+pub(super) fn refused(refusal: &Refusal) -> Failure {
     let (number, title) = refusal.check();
     Failure {
         check: Some(number),
@@ -113,18 +114,9 @@ fn checks(judged: &Judged) -> Vec<Check> {
     use CheckResult::{NotMade, Ok};
     let verified = &judged.verified;
     let files = counted(judged.files as u64, "file");
-    let at_rest = || (NotMade, "signed at rest: nobody says how it was made".to_owned());
-    let of_runs = |detail: fn(&Verified) -> String| {
-        if verified.attestations.is_empty() { at_rest() } else { (Ok, detail(verified)) }
-    };
-    let completeness = match judged.completeness {
-        Completeness::Whole => (Ok, "nothing missing, changed or added".to_owned()),
-        Completeness::OneOfModel => {
-            (NotMade, "only this file of the model was looked at".to_owned())
-        }
-        Completeness::NotCovered => {
-            (NotMade, "no model signature: files that were removed are not missed".to_owned())
-        }
+    let of_runs = |detail: fn(&Verified) -> String| match verified.attestations.as_slice() {
+        [] => (NotMade, without_provenance(judged).to_owned()),
+        [..] => (Ok, detail(verified)),
     };
     let results = [
         (Ok, at_hand(verified)),
@@ -135,13 +127,46 @@ fn checks(judged: &Judged) -> Vec<Check> {
         of_runs(stages),
         (Ok, files.clone()),
         (Ok, files),
-        completeness,
+        completeness(judged),
         of_runs(chain),
     ];
     let titled = results.into_iter().zip(Refusal::CHECKS).zip(1..);
     titled
         .map(|(((result, detail), title), number)| Check { number, title, result, detail })
         .collect()
+}
+
+/// Check 9.
+fn completeness(judged: &Judged) -> (CheckResult, String) {
+    use CheckResult::{NotMade, Ok};
+    match (judged.completeness, judged.left_out.as_slice()) {
+        (Completeness::Whole, []) => (Ok, "nothing missing, changed or added".to_owned()),
+        (Completeness::Whole, left_out) => {
+            let paths = some(left_out.iter().map(String::as_str));
+            (Ok, format!("nothing missing, changed or added; not looked at: {paths}"))
+        }
+        (Completeness::OneOfModel, _) => {
+            (NotMade, "only this file of the model was looked at".to_owned())
+        }
+        (Completeness::NotCovered, _) => {
+            (NotMade, "no model signature: files that were removed are not missed".to_owned())
+        }
+    }
+}
+
+/// Why nobody says how something was made: what did not count may have said it.
+fn without_provenance(judged: &Judged) -> &'static str {
+    if judged.passed_over.is_empty() {
+        "signed at rest: nobody says how it was made"
+    } else {
+        "no provenance is at hand"
+    }
+}
+
+fn not_checked(judged: &Judged) -> Vec<String> {
+    let left_out = judged.left_out.iter();
+    let left_out = left_out.map(|path| format!("{path}: the model signature leaves it out"));
+    iter::once(REPLAY.to_owned()).chain(left_out).collect()
 }
 
 fn at_hand(verified: &Verified) -> String {

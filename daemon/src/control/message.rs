@@ -151,7 +151,7 @@ pub enum Request {
     },
     /// One run with all that it read and wrote.
     Stage {
-        /// Its id.
+        /// Its id, or the beginning of it if no other begins so.
         run: RunId,
     },
 }

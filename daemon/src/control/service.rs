@@ -28,6 +28,9 @@ use crate::{
 /// The most lines of a list in one reply.
 const LIST_MAX: usize = 10_000;
 
+/// So much of its name at least tells a run.
+const RUN_DIGITS_MIN: usize = 8;
+
 /// The most files of one content at which a lineage begins.
 const STARTS_MAX: usize = 64;
 
@@ -291,19 +294,37 @@ impl Service {
     }
 
     fn stage(&self, id: &RunId) -> Result<Reply, Failure> {
-        let unknown = || LineageError::UnknownRun(id.clone());
-        let run = self.store().run(id)?.ok_or_else(unknown)?;
-        let mut materials = self.store().materials(id)?;
+        let run = self.run_like(id)?;
+        let id = run.id();
+        let mut materials = self.store().materials(&id)?;
         materials.truncate(StageDetails::RECORDS_MAX);
-        let mut outputs = self.store().outputs(id)?;
+        let mut outputs = self.store().outputs(&id)?;
         outputs.kept.truncate(StageDetails::RECORDS_MAX);
         outputs.gone.truncate(StageDetails::RECORDS_MAX);
         Ok(Reply::Stage(Box::new(StageDetails {
             summary: self.summary(run),
             materials,
             outputs,
-            attestations: self.of_run(id)?,
+            attestations: self.of_run(&id)?,
         })))
+    }
+
+    /// The run of this id, or the one whose id begins so.
+    fn run_like(&self, id: &RunId) -> Result<Run, Failure> {
+        if let Some(run) = self.store().run(id)? {
+            return Ok(run);
+        }
+        let mut like = Vec::new();
+        if id.0.len() >= RUN_DIGITS_MIN {
+            like = self.store().runs(LIST_MAX)?;
+            like.retain(|run| run.description.id.starts_with(&id.0));
+        }
+        if like.len() > 1 {
+            let message = format!("'{id}' begins the names of {} runs", like.len());
+            return Err(Failure::new(Code::UnknownRun, message)
+                .with_next_step("give more of it; attestfs stage list shows the runs"));
+        }
+        like.pop().ok_or_else(|| LineageError::UnknownRun(id.clone()).into())
     }
 
     fn of_run(&self, run: &RunId) -> Result<Vec<Attestation>, LineageError> {

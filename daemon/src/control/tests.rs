@@ -660,6 +660,28 @@ fn questions_about_nothing_are_answered_with_not_found() {
 }
 
 #[test]
+fn a_run_is_shown_by_the_beginning_of_its_name_if_no_other_begins_so() {
+    let house = House::new();
+    let _daemon = house.daemon();
+    for run in ["01a1f797-1", "01a1f797-2", "01a1f7aa-1"] {
+        let _journal = house.journal(run);
+        drop(house.begin(run, None));
+    }
+    let show = |name: &str| house.client().call(Request::Stage { run: RunId(name.to_owned()) });
+    let Reply::Stage(details) = show("01a1f7aa").unwrap() else { panic!("another reply") };
+    assert_eq!(details.summary.run.description.id, "01a1f7aa-1");
+    for (name, message) in [
+        ("01a1f797", "'01a1f797' begins the names of 2 runs"),
+        ("01a1f7a", "this store knows no run '01a1f7a'"),
+        ("01a1f7ab", "this store knows no run '01a1f7ab'"),
+    ] {
+        let refused = show(name).unwrap_err();
+        let ClientError::Refused(refused) = refused else { panic!("{refused}") };
+        assert_eq!((refused.code, &*refused.message), (Code::UnknownRun, message));
+    }
+}
+
+#[test]
 fn a_stage_is_shown_with_what_it_wrote() {
     let house = House::new();
     let _daemon = house.daemon();

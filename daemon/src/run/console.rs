@@ -105,7 +105,7 @@ impl Hashing {
     pub(super) fn show(&self, progress: MaterialProgress, enough: bool) -> ControlFlow<()> {
         self.bar.set_length(progress.bytes_total);
         self.bar.set_position(progress.bytes_done);
-        self.bar.set_message(format!("({} files left)", progress.files_left));
+        self.bar.set_message(format!("(files left: {})", progress.files_left));
         if enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 }

@@ -43,6 +43,7 @@ pub use statement::{
     DigestSet, Header, Malformed, Payload, ResourceDescriptor, STATEMENT_TYPE, Statement,
 };
 pub use verify::{
-    Attestations, Attested, Claim, Covered, Found, MaterialReport, ModelReport, Origin, Place,
-    Refusal, Several, Signed, SignedModel, Subjects, TrustedKeys, Verified, Verifier, Vouched,
+    Attestations, Attested, Claim, Covered, Examined, Found, MaterialReport, ModelReport, Origin,
+    Place, Refusal, Several, Signed, SignedModel, Stranger, Subjects, TrustedKeys, Verified,
+    Verifier, Vouched,
 };

@@ -6,8 +6,9 @@ use std::{
 
 use serde::Serialize;
 
-use super::named::Named;
+use super::named::{Choice, Meant, Named};
 use crate::{
+    artifact::Claimed,
     cli::{
         exit::Exit,
         failure::Failure,
@@ -34,6 +35,10 @@ pub(super) struct Export {
 #[derive(Serialize)]
 struct Exported {
     bundle: PathBuf,
+    /// Attestations that name the same content.
+    others: Vec<Claimed>,
+    #[serde(skip)]
+    choice: Choice,
 }
 
 impl Export {
@@ -42,12 +47,12 @@ impl Export {
         output: Output,
         environment: &Environment,
     ) -> Result<Exit, Failure> {
-        let bundle = self.named.bundle(environment)?;
+        let Meant { bundle, choice } = self.named.meant(environment)?;
         match self.out {
             None => print(&bundle)?,
             Some(out) => {
                 write_new(&out, &bundle)?;
-                output.show(&Exported { bundle: out })?;
+                output.show(&Exported { bundle: out, others: choice.others().to_vec(), choice })?;
             }
         }
         Ok(Exit::Yes)
@@ -56,7 +61,8 @@ impl Export {
 
 impl std::fmt::Display for Exported {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        writeln!(f, "bundle  {}", shown(&self.bundle))
+        writeln!(f, "bundle       {}", shown(&self.bundle))?;
+        write!(f, "{}", self.choice)
     }
 }
 

@@ -27,7 +27,7 @@ const SHOWN_MAX: usize = 50;
 Example:
   attestfs stage show 01990000-0000-7000-8000-000000000000")]
 pub(super) struct Show {
-    /// The run, as 'attestfs stage list' names it
+    /// The run, as 'attestfs stage list' names it; 8 digits of it or more
     #[arg(value_name = "RUN")]
     run: String,
 

@@ -107,7 +107,12 @@ impl ModelManifest {
 
     /// Whether the signature says nothing about this path: there is no need to hash it.
     pub fn ignores(&self, name: &str) -> bool {
-        paths_to(name).any(|path| self.ignored.contains(path))
+        self.ignored_at(name).is_some()
+    }
+
+    /// The path, this one or one that leads to it, of which the signature says nothing.
+    pub fn ignored_at<'n>(&self, name: &'n str) -> Option<&'n str> {
+        paths_to(name).find(|path| self.ignored.contains(*path))
     }
 
     /// Compares one file with what was signed.

@@ -6,7 +6,10 @@ use serde::Deserialize;
 use crate::{
     bundle::Bundle,
     statement::{Payload, ResourceDescriptor},
-    verify::{Found, Place, Refusal, Subjects, Verifier, Vouched, subjects::suffixes},
+    verify::{
+        Attestations, Found, Place, Refusal, Stranger, Subjects, Verifier, Vouched,
+        subjects::suffixes,
+    },
 };
 
 /// Attestations that may speak of some files, each judged once, in the order in which the sources
@@ -19,7 +22,13 @@ pub(super) struct Candidates {
 
 enum Candidate {
     Vouched(Vouched, Subjects),
-    Refused(Refusal, Unverified),
+    Refused(Refused),
+}
+
+struct Refused {
+    attestation: Sha256,
+    refusal: Refusal,
+    says: Unverified,
 }
 
 impl Candidates {
@@ -46,16 +55,36 @@ impl Candidates {
         for (position, candidate) in self.judged.iter().enumerate() {
             match candidate.attests(found) {
                 Ok(name) => return Ok((position, name)),
-                Err(other) => refusal = further(refusal, other),
+                Err(other) => refusal = refusal.or_further(other),
             }
         }
         Err(refusal)
     }
 
+    /// Takes out what strangers signed and only an index led to.
+    ///
+    /// # Returns
+    /// Those of them that may name one of the files.
+    pub(super) fn pass_over_strangers(
+        &mut self,
+        files: &[Found],
+        source: &dyn Attestations,
+    ) -> Vec<Stranger> {
+        let strangers = self.judged.extract_if(.., |candidate| candidate.is_by_stranger(source));
+        strangers.filter_map(|candidate| candidate.stranger_to(files)).collect()
+    }
+
     pub(super) fn vouched(&self, position: usize) -> Option<&Vouched> {
         match self.judged.get(position)? {
             Candidate::Vouched(vouched, _) => Some(vouched),
-            Candidate::Refused(..) => None,
+            Candidate::Refused(_) => None,
+        }
+    }
+
+    pub(super) fn subjects(&self, position: usize) -> Option<&Subjects> {
+        match self.judged.get(position)? {
+            Candidate::Vouched(_, subjects) => Some(subjects),
+            Candidate::Refused(_) => None,
         }
     }
 
@@ -65,7 +94,10 @@ impl Candidates {
         }
         let candidate = verifier.first_vouched(name).map(|verdict| match verdict {
             Ok((vouched, subjects)) => Candidate::Vouched(vouched, subjects),
-            Err(refusal) => Candidate::Refused(refusal, Unverified::of(name, verifier)),
+            Err(refusal) => {
+                let says = Unverified::of(name, verifier);
+                Candidate::Refused(Refused { attestation: name, refusal, says })
+            }
         });
         self.judged.extend(candidate);
     }
@@ -75,9 +107,30 @@ impl Candidate {
     fn attests(&self, found: &Found) -> Result<&str, Refusal> {
         match self {
             Self::Vouched(_, subjects) => subjects.check(found),
-            Self::Refused(refusal, says) if says.may_name(&found.place) => Err(refusal.clone()),
-            Self::Refused(..) => Err(Refusal::Unattested { name: found.place.name().to_owned() }),
+            Self::Refused(refused) if refused.says.may_name(&found.place) => {
+                Err(refused.refusal.clone())
+            }
+            Self::Refused(_) => Err(Refusal::Unattested { name: found.place.name().to_owned() }),
         }
+    }
+
+    fn is_by_stranger(&self, source: &dyn Attestations) -> bool {
+        match self {
+            Self::Vouched(..) => false,
+            Self::Refused(refused) => {
+                let is_strange = matches!(
+                    refused.refusal,
+                    Refusal::UntrustedSigner { .. } | Refusal::CertificateSigner
+                );
+                is_strange && !source.came_along(refused.attestation)
+            }
+        }
+    }
+
+    fn stranger_to(self, files: &[Found]) -> Option<Stranger> {
+        let Self::Refused(Refused { attestation, refusal, says }) = self else { return None };
+        let may_name = files.iter().any(|found| says.may_name(&found.place));
+        may_name.then_some(Stranger { attestation, refusal })
     }
 }
 
@@ -117,12 +170,4 @@ impl Unverified {
             Place::Anywhere(path) => suffixes(path).any(|suffix| names.contains(suffix)),
         }
     }
-}
-
-fn further(one: Refusal, other: Refusal) -> Refusal {
-    let distance = |refusal: &Refusal| match refusal {
-        Refusal::Unattested { .. } => 0,
-        refusal => refusal.check().0,
-    };
-    if distance(&other) > distance(&one) { other } else { one }
 }

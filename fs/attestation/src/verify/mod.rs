@@ -15,11 +15,14 @@
 //! | 10 | the materials' own attestations pass 1 to 6 and name them | [`Verifier`] | [`Verified`] |
 //!
 //! What a source does not have is never taken for good: the artifact itself is refused without an
-//! attestation, and an ancestor that cannot be seen is reported as not seen.
+//! attestation, and an ancestor that cannot be seen is reported as not seen. Beside a good model
+//! signature, an attestation that fails is refused as well; only what an index of contents led to, and
+//! a stranger signed, is passed over and named: anybody's run may write the same content.
 
 mod candidate;
 mod chain;
 mod claim;
+mod examined;
 mod key;
 mod model;
 mod refusal;
@@ -32,10 +35,11 @@ mod tests;
 mod verifier;
 
 pub use claim::{Claim, Vouched};
+pub use examined::Examined;
 pub use key::TrustedKeys;
 pub use model::{Covered, SignedModel};
 pub use refusal::Refusal;
-pub use report::{Attested, MaterialReport, ModelReport, Origin, Verified};
+pub use report::{Attested, MaterialReport, ModelReport, Origin, Stranger, Verified};
 pub use signed::Signed;
 pub use source::{Attestations, Several};
 pub use subjects::{Found, Place, Subjects};

@@ -180,6 +180,21 @@ impl Refusal {
         (number, Self::CHECKS[usize::from(number) - 1])
     }
 
+    /// Of two refusals the one that came further, which says most about the artifact; this one when
+    /// both came equally far.
+    #[must_use]
+    pub fn or_further(self, other: Self) -> Self {
+        if other.distance() > self.distance() { other } else { self }
+    }
+
+    /// That nothing speaks of the artifact is the least that can be said.
+    fn distance(&self) -> u8 {
+        match self {
+            Self::Unattested { .. } => 0,
+            refusal => refusal.number(),
+        }
+    }
+
     fn number(&self) -> u8 {
         match self {
             Self::Unattested { .. } | Self::Bundle(_) => 1,
@@ -280,6 +295,7 @@ fn did(outcome: OutcomeWord) -> &'static str {
 fn and_others(others: usize) -> String {
     match others {
         0 => String::new(),
+        1 => ", and 1 more file".to_owned(),
         others => format!(", and {others} more files"),
     }
 }

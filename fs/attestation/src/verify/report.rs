@@ -7,7 +7,7 @@ use crate::{
     oms::HashType,
     provenance::{CommitWord, OutcomeWord},
     statement::ResourceDescriptor,
-    verify::{SignedModel, Vouched},
+    verify::{Refusal, SignedModel, Vouched},
 };
 
 /// What was checked, and what the checks found out. Nothing in it comes from an unverified source.
@@ -21,6 +21,19 @@ pub struct Verified {
     /// Files that the model signature covers and of which no attestation at hand says how they were
     /// made.
     pub without_provenance: Vec<String>,
+    /// What did not count.
+    #[serde(skip)]
+    pub passed_over: Vec<Stranger>,
+}
+
+/// An attestation by somebody whom nobody here trusts. It did not come along with the files, and only
+/// an index of contents led to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stranger {
+    /// Its name.
+    pub attestation: Sha256,
+    /// Check 3.
+    pub refusal: Refusal,
 }
 
 /// A model signature.

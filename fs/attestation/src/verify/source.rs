@@ -12,6 +12,10 @@ pub trait Attestations {
     /// index lists for it, and all that lie beside the artifact.
     fn naming(&self, content: Sha256) -> Vec<Sha256>;
 
+    /// Whether the attestation lies beside the artifact, or somebody named it. What only an index
+    /// led to has the same content, and may be about anything and by anybody.
+    fn came_along(&self, name: Sha256) -> bool;
+
     /// What is kept under the name of an attestation, the digest of its payload. More than one, if
     /// several sources have it or several keys signed it.
     fn attestation(&self, name: Sha256) -> Vec<Result<Bundle, BundleError>>;
@@ -23,6 +27,10 @@ pub trait Attestations {
 impl Attestations for Claims {
     fn naming(&self, _content: Sha256) -> Vec<Sha256> {
         self.bundles.iter().map(Bundle::sha256).collect()
+    }
+
+    fn came_along(&self, name: Sha256) -> bool {
+        self.bundle(name).is_some()
     }
 
     fn attestation(&self, name: Sha256) -> Vec<Result<Bundle, BundleError>> {
@@ -41,6 +49,10 @@ pub struct Several<'a>(pub Vec<&'a dyn Attestations>);
 impl Attestations for Several<'_> {
     fn naming(&self, content: Sha256) -> Vec<Sha256> {
         self.0.iter().flat_map(|source| source.naming(content)).collect()
+    }
+
+    fn came_along(&self, name: Sha256) -> bool {
+        self.0.iter().any(|source| source.came_along(name))
     }
 
     fn attestation(&self, name: Sha256) -> Vec<Result<Bundle, BundleError>> {

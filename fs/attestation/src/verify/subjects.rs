@@ -86,6 +86,11 @@ impl Subjects {
         self.by_content.contains_key(&content)
     }
 
+    /// Whether a subject has this name.
+    pub fn names(&self, name: &str) -> bool {
+        self.by_name.contains_key(name)
+    }
+
     /// Checks 7 and 8: this file is what the statement says of its name.
     ///
     /// # Returns

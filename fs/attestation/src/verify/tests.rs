@@ -75,7 +75,7 @@ impl Pipeline {
         let keys = self.keys();
         let verifier = Verifier::new(&keys, &self.published);
         let covered = verifier.model_signature(signature)?.complete(entries)?;
-        verifier.covered(&covered)
+        verifier.covered(&covered)?.report()
     }
 
     fn sign_model(&self, entries: &[Entry]) -> Vec<u8> {
@@ -154,6 +154,10 @@ struct Broken(Sha256);
 impl Attestations for Broken {
     fn naming(&self, _content: Sha256) -> Vec<Sha256> {
         vec![self.0]
+    }
+
+    fn came_along(&self, _name: Sha256) -> bool {
+        true
     }
 
     fn attestation(&self, _name: Sha256) -> Vec<Result<Bundle, BundleError>> {
@@ -453,6 +457,10 @@ impl Attestations for Forged<'_> {
         self.0.naming(content)
     }
 
+    fn came_along(&self, _name: Sha256) -> bool {
+        true
+    }
+
     fn attestation(&self, name: Sha256) -> Vec<Result<Bundle, BundleError>> {
         self.0.attestation(name)
     }
@@ -572,7 +580,7 @@ fn one_file_of_a_signed_directory_is_what_was_signed_under_its_name() {
     let signature = pipeline.sign_model(&model_directory());
     let check = |name: &str, content: Content| {
         let covered = verifier.model_signature(&signature)?.file(name, content)?;
-        verifier.covered(&covered)
+        verifier.covered(&covered)?.report()
     };
     check("model.bin", content("WEIGHTS")).unwrap();
     refused(check("model.bin", content("{}")), 8);
@@ -598,6 +606,85 @@ fn a_broken_attestation_of_a_signed_file_is_refused() {
     let signature = pipeline.sign_model(&model_directory());
     pipeline.tamper(|bundle| bundle["dsseEnvelope"]["signatures"][0]["sig"] = json!("AAAA"));
     refused(pipeline.directory(&signature, &model_directory()), 4);
+}
+
+/// An index of contents, in which anybody's runs are.
+struct Indexed<'a>(&'a Claims);
+
+impl Attestations for Indexed<'_> {
+    fn naming(&self, content: Sha256) -> Vec<Sha256> {
+        self.0.naming(content)
+    }
+
+    fn came_along(&self, _name: Sha256) -> bool {
+        false
+    }
+
+    fn attestation(&self, name: Sha256) -> Vec<Result<Bundle, BundleError>> {
+        self.0.attestation(name)
+    }
+
+    fn manifest(&self, digest: Sha256) -> Option<Vec<u8>> {
+        self.0.manifest(digest).map(<[u8]>::to_vec)
+    }
+}
+
+#[test]
+fn what_a_stranger_signed_and_only_an_index_led_to_refuses_no_signed_directory() {
+    let (mut stranger, pipeline) = (Pipeline::new(), trained_pipeline());
+    stranger.publish(&Commit { outputs: trained().outputs, ..commit("strange") });
+    let signature = pipeline.sign_model(&model_directory());
+    let keys = pipeline.keys();
+    let check = |source: &dyn Attestations| {
+        let verifier = Verifier::new(&keys, source);
+        let covered = verifier.model_signature(&signature)?.complete(&model_directory())?;
+        verifier.covered(&covered)?.report()
+    };
+    let indexed = Indexed(&stranger.published);
+    let verified = check(&indexed).unwrap();
+    let [passed] = verified.passed_over.as_slice() else { panic!("{verified:?}") };
+    assert_eq!(passed.attestation, stranger.published.bundles[0].sha256());
+    assert_eq!(passed.refusal.check().0, 3);
+    let verified = check(&Several(vec![&pipeline.published, &indexed])).unwrap();
+    assert_eq!((verified.attestations.len(), verified.passed_over.len()), (1, 1));
+    refused(check(&stranger.published), 3);
+    refused(check(&Several(vec![&indexed, &stranger.published])), 3);
+    let nobody_else = Verifier::new(&keys, &indexed).files(&[below("model.bin", "WEIGHTS")]);
+    refused(nobody_else, 3);
+}
+
+#[test]
+fn a_broken_attestation_that_an_index_led_to_is_refused_when_its_signer_is_trusted() {
+    let mut pipeline = trained_pipeline();
+    let signature = pipeline.sign_model(&model_directory());
+    pipeline.tamper(|bundle| bundle["dsseEnvelope"]["signatures"][0]["sig"] = json!("AAAA"));
+    let (keys, indexed) = (pipeline.keys(), Indexed(&pipeline.published));
+    let verifier = Verifier::new(&keys, &indexed);
+    let model = verifier.model_signature(&signature).unwrap();
+    let covered = model.complete(&model_directory()).unwrap();
+    assert_eq!(verifier.covered(&covered).err().unwrap().check().0, 4);
+}
+
+#[test]
+fn what_a_signature_leaves_out_is_held_against_the_attestation_of_the_rest() {
+    let mut pipeline = Pipeline::new();
+    let outputs = vec![output("model.bin", "WEIGHTS"), output(".gitignore", "*.tmp")];
+    pipeline.publish(&Commit { outputs, ..commit("train") });
+    pipeline.publish(&Commit { outputs: vec![output(".git/x", "x")], ..commit("other") });
+    let entries = [entry("model.bin", "WEIGHTS"), entry(".gitignore", "*.tmp")];
+    let signature = pipeline.sign_model(&entries);
+    let keys = pipeline.keys();
+    let verifier = Verifier::new(&keys, &pipeline.published);
+    let covered = verifier.model_signature(&signature).unwrap().complete(&entries).unwrap();
+    let mut examined = verifier.covered(&covered).unwrap();
+    assert!(examined.names(".gitignore"));
+    assert!(!examined.names(".gitattributes"), "nobody wrote it");
+    assert!(!examined.names(".git/x"), "another run, perhaps in another directory");
+    let refusal = examined.compare(&below(".gitignore", "*")).unwrap_err();
+    assert_eq!(refusal.check().0, 8);
+    examined.compare(&below(".gitignore", "*.tmp")).unwrap();
+    let verified = examined.report().unwrap();
+    assert_eq!(verified.attestations[0].files, ["model.bin", ".gitignore"]);
 }
 
 // Check 10.
@@ -700,6 +787,10 @@ struct Confused<'a>(&'a Pipeline);
 impl Attestations for Confused<'_> {
     fn naming(&self, content: Sha256) -> Vec<Sha256> {
         self.0.published.naming(content)
+    }
+
+    fn came_along(&self, _name: Sha256) -> bool {
+        true
     }
 
     fn attestation(&self, _name: Sha256) -> Vec<Result<Bundle, BundleError>> {

@@ -1,12 +1,11 @@
-use std::collections::BTreeMap;
-
 use attestfs_digest::Sha256;
 
 use crate::{
     bundle::{Bundle, BundleError},
     verify::{
-        Attestations, Claim, Covered, Found, ModelReport, Refusal, Signed, SignedModel, Subjects,
-        TrustedKeys, Verified, Vouched, candidate::Candidates, chain::Chain,
+        Attestations, Claim, Covered, Examined, Found, ModelReport, Refusal, Signed, SignedModel,
+        Subjects, TrustedKeys, Verified, Vouched, candidate::Candidates, chain::Chain,
+        examined::Named,
     },
 };
 
@@ -52,12 +51,14 @@ impl<'a> Verifier<'a> {
     }
 
     /// Checks files that a model signature covers. Nobody needs to have attested how they were
-    /// made; but an attestation that names them and fails is refused.
+    /// made; but an attestation that names them and fails is refused, unless it is a stranger's that
+    /// did not come along with them.
     ///
     /// # Errors
     /// The first file that fails, by the check that it fails.
-    pub fn covered(&self, covered: &Covered) -> Result<Verified, Refusal> {
-        let candidates = Candidates::of(covered.files(), self);
+    pub fn covered(&self, covered: &Covered) -> Result<Examined<'a>, Refusal> {
+        let mut candidates = Candidates::of(covered.files(), self);
+        let passed_over = candidates.pass_over_strangers(covered.files(), self.source);
         let mut named = Named::default();
         for found in covered.files() {
             match candidates.attesting(found) {
@@ -68,7 +69,8 @@ impl<'a> Verifier<'a> {
                 Err(refusal) => return Err(refusal),
             }
         }
-        self.report(Some(ModelReport::of(covered.model())), named, &candidates)
+        let model = ModelReport::of(covered.model());
+        Ok(Examined { verifier: *self, model, candidates, named, passed_over })
     }
 
     /// Checks 1 to 6, and reads the subjects, of what is kept under the name of an attestation: of
@@ -114,7 +116,7 @@ impl<'a> Verifier<'a> {
     }
 
     /// Check 10 for every attestation that names a file.
-    fn report(
+    pub(super) fn report(
         &self,
         model: Option<ModelReport>,
         named: Named,
@@ -127,20 +129,8 @@ impl<'a> Verifier<'a> {
             .filter_map(|(position, files)| Some((candidates.vouched(position)?, files)))
             .map(|(vouched, files)| chain.follow(vouched, files))
             .collect::<Result<_, _>>()?;
-        Ok(Verified { model, attestations, without_provenance: named.without_provenance })
-    }
-}
-
-/// Which candidate names which files.
-#[derive(Default)]
-struct Named {
-    files: BTreeMap<usize, Vec<String>>,
-    without_provenance: Vec<String>,
-}
-
-impl Named {
-    fn add(&mut self, (position, name): (usize, &str)) {
-        self.files.entry(position).or_default().push(name.to_owned());
+        let without_provenance = named.without_provenance;
+        Ok(Verified { model, attestations, without_provenance, passed_over: Vec::new() })
     }
 }
 

@@ -107,3 +107,20 @@ fn check_one_publication(lab: &Lab, arrow: &str) {
     left.sort();
     assert_eq!(left, ["claims.jsonl", "model.sig", "weights"], "{arrow}");
 }
+
+#[test]
+fn a_run_whose_program_was_replaced_meanwhile_still_starts_its_daemon() {
+    let Some(lab) = Lab::new() else { return };
+    lab.directory("tree");
+    let old = lab.path("attestfs-old");
+    fs::copy(env!("CARGO_BIN_EXE_attestfs"), &old).unwrap();
+    let script = "touch begun; until [ -e enough ]; do sleep 0.02; done; echo 1 > tree/file";
+    let mut run = lab.configured(&old);
+    run.args(["run", "--stage", "upgraded", "--dir", "tree", "--", "sh", "-ec", script]);
+    let mut run = Running::start(&mut run);
+    eventually("the command has begun", || lab.path("begun").exists());
+    fs::remove_file(&old).unwrap();
+    kill_process(lab.daemon().unwrap(), Signal::KILL).unwrap();
+    fs::write(lab.path("enough"), "").unwrap();
+    assert_eq!(run.code(), Some(0));
+}

@@ -3,7 +3,8 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read, Seek, SeekFrom},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::PathBuf,
     process::{Child, Command, Stdio},
     thread,
     time::Duration,
@@ -118,7 +119,7 @@ fn wait_for(
 /// Starts this program as daemon, in a session of its own, writing to the log.
 fn start(state: &StateDir) -> io::Result<Child> {
     let log = log(state)?;
-    Command::new(std::env::current_exe()?)
+    Command::new(program()?)
         .args(["daemon", "--foreground", "--own-session", "--state"])
         .arg(state.root())
         .current_dir("/")
@@ -126,6 +127,18 @@ fn start(state: &StateDir) -> io::Result<Child> {
         .stdout(log.try_clone()?)
         .stderr(log)
         .spawn()
+}
+
+/// This program by its path, so that its name is shown; by its inode when an upgrade has put another
+/// one there, or none, since this process began.
+fn program() -> io::Result<PathBuf> {
+    let running = PathBuf::from("/proc/self/exe");
+    let path = std::env::current_exe()?;
+    let same = match (fs::metadata(&path), fs::metadata(&running)) {
+        (Ok(one), Ok(other)) => (one.dev(), one.ino()) == (other.dev(), other.ino()),
+        _ => false,
+    };
+    Ok(if same { path } else { running })
 }
 
 fn log(state: &StateDir) -> io::Result<File> {

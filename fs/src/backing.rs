@@ -108,6 +108,7 @@ pub trait Backing: Debug + Send + Sync {
     fn change_owner(&self, node: &Node, uid: Option<u32>, gid: Option<u32>) -> Result<()>;
     fn set_times(&self, node: &Node, times: &Timestamps) -> Result<()>;
     fn truncate(&self, file: &File, length: u64) -> Result<()>;
+    /// Fills the buffer; fewer bytes only at the end of the file.
     fn read_at(&self, file: &File, buffer: &mut [u8], offset: u64) -> Result<usize>;
     /// Stores all of `bytes`, or as many as it can: the number tells. An error means none.
     fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> Result<usize>;
@@ -252,32 +253,19 @@ impl Backing for Directory {
     }
 
     fn read_at(&self, file: &File, buffer: &mut [u8], offset: u64) -> Result<usize> {
-        let mut filled = 0;
-        while filled < buffer.len() {
-            let rest = &mut buffer[filled..];
-            match rustix::io::pread(file, rest, offset + filled as u64) {
-                Ok(0) => break,
-                Ok(count) => filled += count,
-                Err(Errno::INTR) => {}
-                Err(_) if filled > 0 => break,
-                Err(errno) => return Err(errno),
-            }
-        }
-        Ok(filled)
+        let length = buffer.len();
+        let read = |done| rustix::io::pread(file, &mut buffer[done..], offset + done as u64);
+        // Fewer bytes mean the end of the file to the kernel, so a failure must not look like it.
+        let (done, ended) = piecewise(length, read);
+        ended.map(|()| done)
     }
 
     fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> Result<usize> {
-        let mut stored = 0;
-        while stored < bytes.len() {
-            match rustix::io::pwrite(file, &bytes[stored..], offset + stored as u64) {
-                Ok(0) => break,
-                Ok(count) => stored += count,
-                Err(Errno::INTR) => {}
-                Err(_) if stored > 0 => break,
-                Err(errno) => return Err(errno),
-            }
+        let write = |done| rustix::io::pwrite(file, &bytes[done..], offset + done as u64);
+        match piecewise(bytes.len(), write) {
+            (0, Err(errno)) => Err(errno),
+            (done, _) => Ok(done),
         }
-        Ok(stored)
     }
 
     fn allocate(&self, file: &File, mode: FallocateFlags, offset: u64, length: u64) -> Result<()> {
@@ -356,6 +344,21 @@ impl Backing for Directory {
     }
 }
 
+/// Goes on until all `length` bytes are done, the other side has no more, or it fails. Answers with
+/// how many were done, and how it ended.
+fn piecewise(length: usize, mut piece: impl FnMut(usize) -> Result<usize>) -> (usize, Result<()>) {
+    let mut done = 0;
+    while done < length {
+        match piece(done) {
+            Ok(0) => break,
+            Ok(count) => done += count,
+            Err(Errno::INTR) => {}
+            Err(errno) => return (done, Err(errno)),
+        }
+    }
+    (done, Ok(()))
+}
+
 /// Names stay below the root and magic links are not followed.
 const BENEATH: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_MAGICLINKS);
 
@@ -374,4 +377,19 @@ fn open_beneath(parent: impl AsFd, path: &Path, resolve: ResolveFlags) -> Result
 /// inode, whatever its names are by now.
 fn by_descriptor(file: impl AsFd) -> String {
     format!("/proc/self/fd/{}", file.as_fd().as_raw_fd())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_after_some_bytes_is_told_with_them() {
+        let mut answers = [Ok(3), Err(Errno::INTR), Ok(2), Err(Errno::IO)].into_iter();
+        let failed = piecewise(10, |_| answers.next().unwrap());
+        assert_eq!(failed, (5, Err(Errno::IO)));
+        let mut answers = [Ok(3), Ok(0)].into_iter();
+        assert_eq!(piecewise(10, |_| answers.next().unwrap()), (3, Ok(())));
+        assert_eq!(piecewise(0, |_| Err(Errno::IO)), (0, Ok(())));
+    }
 }

@@ -24,7 +24,7 @@ use crate::{
     signer::key_from_path,
 };
 
-/// Sign a directory at rest: model.sig (`OpenSSF` Model Signing)
+/// Sign a directory at rest: model.sig (OMS)
 ///
 /// The signature says what the directory holds, and nothing of how that was made: for this, make it
 /// under 'attestfs run'.

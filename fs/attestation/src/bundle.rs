@@ -7,6 +7,7 @@ use sigstore_types::{
 };
 
 use crate::{
+    certificate::claimed_identity,
     key::{KeyHint, SigningError, SigningKey},
     statement::{Malformed, Payload},
 };
@@ -74,8 +75,8 @@ pub enum SignerHint {
     Key(String),
     /// A key without a name.
     UnnamedKey,
-    /// A certificate, which this version cannot check.
-    Certificate,
+    /// A certificate, and whom it is said to name.
+    Certificate(String),
 }
 
 impl Bundle {
@@ -172,12 +173,20 @@ impl Bundle {
     /// Who is said to have signed.
     pub fn signer(&self) -> SignerHint {
         match &self.material.public_key {
-            None => SignerHint::Certificate,
+            None => SignerHint::Certificate(claimed_identity(&self.certificates())),
             Some(PublicKey { hint: Some(hint), .. }) if !hint.is_empty() => {
                 SignerHint::Key(hint.clone())
             }
             Some(_) => SignerHint::UnnamedKey,
         }
+    }
+
+    /// The signer's certificate in DER, and those that came along with it; none when a key signed.
+    pub fn certificates(&self) -> Vec<&[u8]> {
+        let chain = self.material.x509_certificate_chain.iter();
+        let chain = chain.flat_map(|chain| &chain.certificates);
+        let all = self.material.certificate.iter().chain(chain);
+        all.map(|certificate| certificate.raw_bytes.as_bytes()).collect()
     }
 
     /// The bytes that the signature covers.
@@ -415,7 +424,8 @@ mod tests {
             "d2ad1fbf820163540983d664b0c76bbe28a0a0f2328a29e6fb526ce48c20c073"
         );
         assert!(matches!(python.signer(), SignerHint::Key(_)));
-        assert_eq!(certificate.signer(), SignerHint::Certificate);
+        let claimed = "a certificate of 'CN=vec-signer'".to_owned();
+        assert_eq!(certificate.signer(), SignerHint::Certificate(claimed));
         assert_eq!(profile.to_json(), VECTORS[1].trim_end().as_bytes());
     }
 

@@ -75,7 +75,7 @@ pub enum KeyError {
     PrivateForPublic,
     /// A certificate holds a key but says more than that.
     #[error(
-        "this is a certificate: take the key out of it with 'openssl x509 -in CERTIFICATE -noout -pubkey'"
+        "this is a certificate: name its authority as such, or take the key out of it with 'openssl x509 -in CERTIFICATE -noout -pubkey'"
     )]
     Certificate,
     /// Another PEM document.
@@ -244,7 +244,8 @@ impl VerifyingKey {
             .is_ok()
     }
 
-    fn from_der(der: &[u8]) -> Result<Self, KeyError> {
+    /// Reads a `SubjectPublicKeyInfo`.
+    pub(crate) fn from_der(der: &[u8]) -> Result<Self, KeyError> {
         let found = Curve::ALL
             .into_iter()
             .find_map(|curve| Some((curve, der.strip_prefix(curve.header())?)));

@@ -81,7 +81,7 @@ fn percent_encode(uri: &mut String, bytes: &[u8]) {
     }
 }
 
-fn push_formatted(text: &mut String, arguments: std::fmt::Arguments<'_>) {
+pub(crate) fn push_formatted(text: &mut String, arguments: std::fmt::Arguments<'_>) {
     text.write_fmt(arguments).expect("writing to a string does not fail");
 }
 

@@ -12,7 +12,10 @@ use serde::{Deserialize, Serialize};
 use crate::{
     manifest::{LISTED_MAX, Manifest},
     name::file_uri,
-    run::{Commit, CommitKind, Executable, Inputs, LeftOut, Material, MaterialDigests, Outcome},
+    run::{
+        Commit, CommitKind, Executable, Inputs, LeftOut, LockUse, Material, MaterialDigests,
+        Outcome,
+    },
     statement::ResourceDescriptor,
 };
 
@@ -65,6 +68,9 @@ pub struct ExternalParameters {
     pub declared_inputs: Vec<String>,
     /// `--out`.
     pub declared_outputs: Vec<String>,
+    /// `--lock`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lock: Option<LockUse>,
 }
 
 /// What attestfs saw around the run.
@@ -185,6 +191,7 @@ fn external_parameters(commit: &Commit) -> ExternalParameters {
         labels: run.labels.clone(),
         declared_inputs: run.declared_inputs.clone(),
         declared_outputs: run.declared_outputs.clone(),
+        lock: run.lock,
     }
 }
 

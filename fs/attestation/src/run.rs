@@ -37,10 +37,24 @@ pub struct RunDescription {
     pub inputs: Inputs,
     /// `--label KEY=VALUE`, already redacted.
     pub labels: BTreeMap<String, String>,
+    /// The lock that says what it may read, when one is enforced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lock: Option<LockUse>,
     /// When the command was started.
     pub started: Timestamp,
     /// The version of the program that observed the run.
     pub attestfs_version: String,
+}
+
+/// A lock that has every material of a run with its digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LockUse {
+    /// Of the lock's file, which names the manifests that belong to it by their digests.
+    pub sha256: Sha256,
+    /// Whether nothing else could be opened. Otherwise the lock was written from what the run had
+    /// read, or compared with it, when the run was over.
+    pub enforced: bool,
 }
 
 /// The program that a run executed.

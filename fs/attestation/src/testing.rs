@@ -74,6 +74,7 @@ fn run(stage: &str) -> RunDescription {
         inputs: Inputs::Opened,
         labels: BTreeMap::from([("seed".to_owned(), "1".to_owned())]),
         started: "2026-01-02T03:04:05.678Z".parse().unwrap(),
+        lock: None,
         attestfs_version: "0.1.0".to_owned(),
     }
 }

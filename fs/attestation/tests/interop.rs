@@ -92,6 +92,7 @@ fn run() -> RunDescription {
         inputs: Inputs::Opened,
         labels: BTreeMap::new(),
         started: "2026-01-02T03:04:05Z".parse().unwrap(),
+        lock: None,
         attestfs_version: "0.1.0".to_owned(),
     }
 }

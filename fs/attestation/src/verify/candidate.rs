@@ -95,7 +95,7 @@ impl Candidates {
         let candidate = verifier.first_vouched(name).map(|verdict| match verdict {
             Ok((vouched, subjects)) => Candidate::Vouched(vouched, subjects),
             Err(refusal) => {
-                let says = Unverified::of(name, verifier);
+                let says = Unverified::of(name, verifier.source());
                 Candidate::Refused(Refused { attestation: name, refusal, says })
             }
         });
@@ -118,11 +118,7 @@ impl Candidate {
         match self {
             Self::Vouched(..) => false,
             Self::Refused(refused) => {
-                let is_strange = matches!(
-                    refused.refusal,
-                    Refusal::UntrustedSigner { .. } | Refusal::CertificateSigner
-                );
-                is_strange && !source.came_along(refused.attestation)
+                refused.refusal.is_about_stranger() && !source.came_along(refused.attestation)
             }
         }
     }
@@ -136,7 +132,7 @@ impl Candidate {
 
 /// What a refused attestation claims to name. Only decides whose refusal is shown: that a stranger
 /// signed something about another file is no news about this one.
-struct Unverified(Option<BTreeSet<String>>);
+pub(crate) struct Unverified(Option<BTreeSet<String>>);
 
 #[derive(Deserialize)]
 struct SubjectsOnly {
@@ -144,8 +140,8 @@ struct SubjectsOnly {
 }
 
 impl Unverified {
-    fn of(name: Sha256, verifier: &Verifier<'_>) -> Self {
-        let bundles = verifier.source().attestation(name);
+    pub(crate) fn of(name: Sha256, source: &dyn Attestations) -> Self {
+        let bundles = source.attestation(name);
         let bundle = bundles.iter().find_map(|bundle| bundle.as_ref().ok());
         Self(bundle.map(Bundle::payload).and_then(Self::names))
     }
@@ -163,10 +159,10 @@ impl Unverified {
             .collect()
     }
 
-    fn may_name(&self, place: &Place) -> bool {
+    pub(crate) fn may_name(&self, place: &Place) -> bool {
         let Some(names) = &self.0 else { return true };
         match place {
-            Place::Below(name) => names.contains(name),
+            Place::Below(name) | Place::Beside { name, .. } => names.contains(name),
             Place::Anywhere(path) => suffixes(path).any(|suffix| names.contains(suffix)),
         }
     }

@@ -3,11 +3,10 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     incomplete::{INCOMPLETE_TYPE, IncompleteRun},
-    key::KeyHint,
     oms::{MODEL_SIGNATURE_TYPE, ModelManifest},
     provenance::{BUILD_TYPE, BUILDER_ID, OutcomeWord, PROVENANCE_TYPE, Provenance},
     statement::{STATEMENT_TYPE, Statement},
-    verify::{Refusal, Signed, SignedModel},
+    verify::{Refusal, Signed, SignedModel, Signer},
 };
 
 /// A signed statement that we can read.
@@ -60,7 +59,7 @@ impl Claim {
             Self::Provenance(signed, statement) => match outcome(&statement.predicate) {
                 OutcomeWord::Success | OutcomeWord::Running => Ok(Vouched {
                     attestation: signed.attestation(),
-                    signer: signed.signer(),
+                    signer: signed.signer().clone(),
                     statement,
                 }),
                 other => Err(not_success(&statement.predicate, other)),
@@ -80,7 +79,7 @@ impl Claim {
 #[derive(Clone, Debug)]
 pub struct Vouched {
     attestation: Sha256,
-    signer: KeyHint,
+    signer: Signer,
     statement: Box<Statement<Provenance>>,
 }
 
@@ -91,8 +90,8 @@ impl Vouched {
     }
 
     /// Who signed it.
-    pub fn signer(&self) -> KeyHint {
-        self.signer
+    pub fn signer(&self) -> &Signer {
+        &self.signer
     }
 
     /// What it says.

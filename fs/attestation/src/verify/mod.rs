@@ -5,7 +5,7 @@
 //! |---|---|---|---|
 //! | 1 | an attestation is at hand, and it parses | [`crate::Bundle::parse`] | [`crate::Bundle`] |
 //! | 2 | it has one signature, over a known payload type | [`Signed::check`] | |
-//! | 3 | its signer is trusted | [`TrustedKeys`] | |
+//! | 3 | its signer is trusted | [`TrustedSigners`] | |
 //! | 4 | the signature covers the payload | [`Signed::check`] | [`Signed`] |
 //! | 5 | statement, predicate, build type and builder are known | [`Claim::read`] | [`Claim`] |
 //! | 6 | the run succeeded, or this is a checkpoint of it | [`Claim::vouched`] | [`Vouched`] |
@@ -13,6 +13,11 @@
 //! | 8 | that subject has the artifact's digests and size | [`Subjects::check`] | |
 //! | 9 | nothing is missing, changed or added | [`SignedModel::complete`] | [`Covered`] |
 //! | 10 | the materials' own attestations pass 1 to 6 and name them | [`Verifier`] | [`Verified`] |
+//! | 11 | the policy accepts it | [`crate::Rule::judge`] | [`crate::Admission`] |
+//! | 12 | nothing newer replaces it | [`crate::Rule::judge`] | [`crate::Admission`] |
+//! | 13 | the lock has it | [`crate::Lock::check`] | |
+//!
+//! The last three are made by the gate of a mount, where a policy or a lock asks for them.
 //!
 //! What a source does not have is never taken for good: the artifact itself is refused without an
 //! attestation, and an ancestor that cannot be seen is reported as not seen. Beside a good model
@@ -23,11 +28,12 @@ mod candidate;
 mod chain;
 mod claim;
 mod examined;
-mod key;
 mod model;
+mod publications;
 mod refusal;
 mod report;
 mod signed;
+mod signers;
 mod source;
 mod subjects;
 #[cfg(test)]
@@ -36,11 +42,14 @@ mod verifier;
 
 pub use claim::{Claim, Vouched};
 pub use examined::Examined;
-pub use key::TrustedKeys;
 pub use model::{Covered, SignedModel};
+pub use publications::{Publication, Publications, Unavailable};
 pub use refusal::Refusal;
 pub use report::{Attested, MaterialReport, ModelReport, Origin, Stranger, Verified};
 pub use signed::Signed;
+pub use signers::{Signer, SignerIdentity, TrustedSigners};
 pub use source::{Attestations, Several};
 pub use subjects::{Found, Place, Subjects};
 pub use verifier::Verifier;
+
+pub(crate) use candidate::Unverified;

@@ -1,23 +1,22 @@
 use attestfs_digest::Sha256;
 
 use crate::{
-    key::KeyHint,
     name::escaped,
     oms::{Content, Entry, EntryKind, ModelManifest},
-    verify::{Found, Place, Refusal, Signed},
+    verify::{Found, Place, Refusal, Signed, Signer},
 };
 
-/// A model signature that a trusted key made. Says what the directory must hold.
+/// A model signature that a trusted signer made. Says what the directory must hold.
 #[derive(Clone, Debug)]
 pub struct SignedModel {
     attestation: Sha256,
-    signer: KeyHint,
+    signer: Signer,
     manifest: ModelManifest,
 }
 
 impl SignedModel {
     pub(super) fn new(signed: &Signed, manifest: ModelManifest) -> Self {
-        Self { attestation: signed.attestation(), signer: signed.signer(), manifest }
+        Self { attestation: signed.attestation(), signer: signed.signer().clone(), manifest }
     }
 
     /// The name of the attestation.
@@ -26,13 +25,18 @@ impl SignedModel {
     }
 
     /// Who signed it.
-    pub fn signer(&self) -> KeyHint {
-        self.signer
+    pub fn signer(&self) -> &Signer {
+        &self.signer
     }
 
     /// What was signed.
     pub fn manifest(&self) -> &ModelManifest {
         &self.manifest
+    }
+
+    /// Gives up everything else.
+    pub(crate) fn into_manifest(self) -> ModelManifest {
+        self.manifest
     }
 
     /// As much of check 9 as one file needs: it is what was signed under this name. `name` is as the

@@ -1,11 +1,16 @@
 use attestfs_digest::Sha256;
+use jiff::Timestamp;
 
 use crate::{
     bundle::BundleError,
+    certificate::CertificateRefusal,
+    lock::short,
     manifest::ManifestError,
     oms::{Difference, OmsError, OmsRefusal},
+    policy::PolicyRefusal,
     provenance::OutcomeWord,
     statement::Malformed,
+    verify::Unavailable,
 };
 
 /// The first check that failed, and why. [`Refusal::check`] gives its number.
@@ -17,6 +22,9 @@ pub enum Refusal {
         /// The artifact.
         name: String,
     },
+    /// 1. The store cannot tell what is published. In doubt the gate stays shut.
+    #[error("what is published cannot be looked up: {0}")]
+    Unavailable(#[from] Unavailable),
     /// 1. What is at hand is no bundle.
     #[error("the attestation cannot be read: {0}")]
     Bundle(#[from] BundleError),
@@ -32,9 +40,18 @@ pub enum Refusal {
         /// What the bundle says of its signer, not verified.
         hint: String,
     },
-    /// 3. This version trusts keys only.
-    #[error("signed with a certificate: this version of attestfs checks signatures of keys")]
+    /// 3. Somebody signed it of whom the policy says nothing.
+    #[error("signed by {signer}, which this policy does not know")]
+    UnknownToPolicy {
+        /// What the bundle says of its signer, not verified.
+        signer: String,
+    },
+    /// 3. Somebody signed it with a certificate, and no authority is trusted.
+    #[error("signed with a certificate, and no authority is named whose certificates count")]
     CertificateSigner,
+    /// 3. The certificate does not make its holder a trusted signer.
+    #[error(transparent)]
+    Certificate(#[from] CertificateRefusal),
     /// 4. The payload, its type or the signature was changed after signing.
     #[error("the signature of the key {hint} does not fit what the attestation says")]
     BadSignature {
@@ -157,11 +174,44 @@ pub enum Refusal {
         /// What the file holds.
         found: Sha256,
     },
+    /// 11. Attested, and not as the policy wants it.
+    #[error(transparent)]
+    Policy(#[from] PolicyRefusal),
+    /// 12. Genuine, and not the newest that was published in this place.
+    #[error(
+        "'{name}' is what attestation {attestation} published, and {by} published something newer in its place"
+    )]
+    Superseded {
+        /// The file.
+        name: String,
+        /// Which published it.
+        attestation: Sha256,
+        /// Which published what should be there.
+        by: Sha256,
+    },
+    /// 13. The data is locked, and this path is not among it.
+    #[error("{path}: not in the lock")]
+    NotLocked {
+        /// As the lock would name it.
+        path: String,
+    },
+    /// 13. The data is locked with another content.
+    #[error("{path}: locked {}, is {}, changed {}", short(*.locked), short(*.found), changed.strftime("%Y-%m-%d"))]
+    LockMismatch {
+        /// As the lock names it.
+        path: String,
+        /// The content in the lock.
+        locked: Sha256,
+        /// The content there is.
+        found: Sha256,
+        /// When the file was changed last.
+        changed: Timestamp,
+    },
 }
 
 impl Refusal {
     /// The titles of the checks, that of number 1 first.
-    pub const CHECKS: [&'static str; 10] = [
+    pub const CHECKS: [&'static str; 13] = [
         "an attestation is at hand",
         "its payload type is known",
         "its signer is trusted",
@@ -172,6 +222,9 @@ impl Refusal {
         "the content is what was attested",
         "the directory is complete",
         "the chain of materials holds",
+        "the policy accepts it",
+        "nothing newer replaces it",
+        "the lock has it",
     ];
 
     /// The number and the title of the check that failed.
@@ -187,6 +240,31 @@ impl Refusal {
         if other.distance() > self.distance() { other } else { self }
     }
 
+    /// Whether nobody who is trusted is said to have signed.
+    pub(crate) fn is_about_stranger(&self) -> bool {
+        match self {
+            Self::UntrustedSigner { .. }
+            | Self::UnknownToPolicy { .. }
+            | Self::CertificateSigner => true,
+            Self::Certificate(refusal) => refusal.is_about_stranger(),
+            _ => false,
+        }
+    }
+
+    /// The same, of a file that is called so here: statements name it relative to their roots.
+    #[must_use]
+    pub(crate) fn about(self, file: &str) -> Self {
+        let name = file.to_owned();
+        match self {
+            Self::Unattested { .. } => Self::Unattested { name },
+            Self::WrongSubject { attested_as, .. } => Self::WrongSubject { name, attested_as },
+            Self::DigestMismatch { expected, found, others, .. } => {
+                Self::DigestMismatch { name, expected, found, others }
+            }
+            other => other,
+        }
+    }
+
     /// That nothing speaks of the artifact is the least that can be said.
     fn distance(&self) -> u8 {
         match self {
@@ -197,9 +275,12 @@ impl Refusal {
 
     fn number(&self) -> u8 {
         match self {
-            Self::Unattested { .. } | Self::Bundle(_) => 1,
+            Self::Unattested { .. } | Self::Unavailable(_) | Self::Bundle(_) => 1,
             Self::PayloadType { .. } => 2,
-            Self::UntrustedSigner { .. } | Self::CertificateSigner => 3,
+            Self::UntrustedSigner { .. }
+            | Self::UnknownToPolicy { .. }
+            | Self::CertificateSigner
+            | Self::Certificate(_) => 3,
             Self::BadSignature { .. } => 4,
             Self::Statement(_)
             | Self::UnknownStatement { .. }
@@ -219,6 +300,9 @@ impl Refusal {
             | Self::Dependency
             | Self::MaterialNotNamed
             | Self::WrongAttestation { .. } => 10,
+            Self::Policy(_) => 11,
+            Self::Superseded { .. } => 12,
+            Self::NotLocked { .. } | Self::LockMismatch { .. } => 13,
         }
     }
 
@@ -227,6 +311,9 @@ impl Refusal {
         match self {
             Self::Unattested { .. } => {
                 "if it was changed, restore it; if no run wrote it, produce it under 'attestfs run'; if its attestation is elsewhere, name it with --bundle or --state"
+            }
+            Self::Unavailable(_) => {
+                "look at the log of the store: 'attestfs doctor' says where it is and whether it can be read"
             }
             Self::Bundle(_) | Self::Statement(_) | Self::Manifest(_) | Self::Subjects { .. } => {
                 "fetch the attestation again from where it was published"
@@ -241,7 +328,13 @@ impl Refusal {
             Self::UntrustedSigner { .. } => {
                 "ask the signer for the public key by a way you trust, compare 'sha256sum KEY' with the name above, and pass it with --key"
             }
-            Self::CertificateSigner => "ask the producer for a signature made with a key",
+            Self::UnknownToPolicy { .. } => {
+                "if you trust it, get its public key by a way you trust, compare 'sha256sum KEY' with the name above, and add it under [signers]"
+            }
+            Self::CertificateSigner => {
+                "name the signer's authority: --cert-chain FILE, and with --identity whom it must name; in a policy, ca and san of a signer"
+            }
+            Self::Certificate(refusal) => refusal.next_step(),
             Self::BadSignature { .. } => {
                 "do not use it; fetch artifact and attestation again from where they were published"
             }
@@ -266,6 +359,16 @@ impl Refusal {
             Self::Chain { refusal, .. } => refusal.next_step(),
             Self::Dependency | Self::MaterialNotNamed | Self::WrongAttestation { .. } => {
                 "the lineage was tampered with or mixed up; fetch all attestations again"
+            }
+            Self::Policy(refusal) => refusal.next_step(),
+            Self::Superseded { .. } => {
+                "restore the newest; to go on with this one, pin it in the rule: attestation = \"sha256:..\""
+            }
+            Self::NotLocked { .. } => {
+                "if the command is meant to open it, take it into the lock with --lock-update"
+            }
+            Self::LockMismatch { .. } => {
+                "restore the locked content; if the change is meant, take it into the lock with --lock-update"
             }
         }
     }

@@ -3,11 +3,11 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::{
-    key::KeyHint,
     oms::HashType,
     provenance::{CommitWord, OutcomeWord},
+    run::LockUse,
     statement::ResourceDescriptor,
-    verify::{Refusal, SignedModel, Vouched},
+    verify::{Refusal, SignedModel, Signer, Vouched},
 };
 
 /// What was checked, and what the checks found out. Nothing in it comes from an unverified source.
@@ -43,7 +43,8 @@ pub struct ModelReport {
     /// The digest of its payload.
     pub attestation: Sha256,
     /// Who signed.
-    pub signer: KeyHint,
+    #[serde(flatten)]
+    pub signer: Signer,
     /// The name that the directory had.
     pub name: String,
     /// How many files it covers.
@@ -59,7 +60,8 @@ pub struct Attested {
     /// Its name.
     pub attestation: Sha256,
     /// Who signed.
-    pub signer: KeyHint,
+    #[serde(flatten)]
+    pub signer: Signer,
     /// The stage that ran.
     pub stage: String,
     /// Its execution.
@@ -68,6 +70,9 @@ pub struct Attested {
     pub host: String,
     /// What was executed.
     pub command: Vec<String>,
+    /// The lock that has all that the run read, with its digests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lock: Option<LockUse>,
     /// Why it was made.
     pub commit: CommitWord,
     /// How the run ended.
@@ -123,7 +128,7 @@ impl ModelReport {
     pub(super) fn of(model: &SignedModel) -> Self {
         Self {
             attestation: model.attestation(),
-            signer: model.signer(),
+            signer: model.signer().clone(),
             name: model.manifest().name().to_owned(),
             files: model.manifest().files(),
             hash_type: model.manifest().hash_type(),
@@ -141,11 +146,12 @@ impl Attested {
         let metadata = &vouched.provenance().run_details.metadata;
         Self {
             attestation: vouched.attestation(),
-            signer: vouched.signer(),
+            signer: vouched.signer().clone(),
             stage: definition.external_parameters.stage.clone(),
             run: metadata.invocation_id.clone(),
             host: definition.internal_parameters.host.clone(),
             command: definition.external_parameters.command.clone(),
+            lock: definition.external_parameters.lock,
             commit: definition.internal_parameters.commit,
             outcome: definition.internal_parameters.outcome,
             started: metadata.started_on,

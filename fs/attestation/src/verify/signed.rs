@@ -1,25 +1,29 @@
 use attestfs_digest::Sha256;
+use jiff::Timestamp;
 
 use crate::{
     bundle::{Bundle, PAYLOAD_TYPE},
-    key::KeyHint,
     statement::Payload,
-    verify::{Refusal, TrustedKeys},
+    verify::{Refusal, Signer, TrustedSigners},
 };
 
-/// Bytes that a trusted key signed. Only [`Signed::check`] makes one.
+/// Bytes that a trusted signer signed. Only [`Signed::check`] makes one.
 #[derive(Clone, Debug)]
 pub struct Signed {
     payload: Payload,
-    signer: KeyHint,
+    signer: Signer,
 }
 
 impl Signed {
-    /// Checks 2, 3 and 4.
+    /// Checks 2, 3 and 4. A certificate must be valid `now`.
     ///
     /// # Errors
     /// The first that fails.
-    pub fn check(bundle: Bundle, keys: &TrustedKeys) -> Result<Self, Refusal> {
+    pub fn check(
+        bundle: Bundle,
+        signers: &TrustedSigners,
+        now: Timestamp,
+    ) -> Result<Self, Refusal> {
         // 2. A bundle cannot be parsed with any other number of signatures than one.
         if bundle.payload_type() != PAYLOAD_TYPE {
             return Err(Refusal::PayloadType {
@@ -27,7 +31,7 @@ impl Signed {
             });
         }
         // 3, 4.
-        let signer = keys.verify(&bundle)?;
+        let signer = signers.verify(&bundle, now)?;
         Ok(Self { payload: bundle.into_payload(), signer })
     }
 
@@ -42,7 +46,7 @@ impl Signed {
     }
 
     /// Who signed it.
-    pub fn signer(&self) -> KeyHint {
-        self.signer
+    pub fn signer(&self) -> &Signer {
+        &self.signer
     }
 }

@@ -24,6 +24,15 @@ pub struct Found {
 pub enum Place {
     /// At this path relative to the artifact's root. The subject must have exactly this name.
     Below(String),
+    /// At this name relative to the directory in which the statement lies, and at this absolute path.
+    /// If the path lies below the root that the statement records, that decides. Otherwise the
+    /// artifact was moved, and the name does.
+    Beside {
+        /// Relative.
+        name: String,
+        /// Absolute.
+        path: String,
+    },
     /// At this absolute path, and nobody knows where the artifact's root is now. If the path lies
     /// below the root that the statement records, this decides. Otherwise the artifact was moved,
     /// and the subject must have the longest name, of all in the statement, that the path ends
@@ -35,7 +44,7 @@ impl Place {
     /// For people.
     pub fn name(&self) -> &str {
         match self {
-            Self::Below(name) | Self::Anywhere(name) => name,
+            Self::Below(name) | Self::Beside { name, .. } | Self::Anywhere(name) => name,
         }
     }
 }
@@ -81,6 +90,16 @@ impl Subjects {
         })
     }
 
+    /// The absolute path of the artifact's root when it was attested.
+    pub fn root(&self) -> &str {
+        &self.root
+    }
+
+    /// How many files are named.
+    pub fn files(&self) -> usize {
+        self.by_name.len()
+    }
+
     /// Whether any subject has this content.
     pub fn has(&self, content: Sha256) -> bool {
         self.by_content.contains_key(&content)
@@ -111,6 +130,9 @@ impl Subjects {
     fn at(&self, place: &Place) -> Option<(&str, &Subject)> {
         match place {
             Place::Below(name) => self.named(name),
+            Place::Beside { name, path } => {
+                self.named(self.below_recorded_root(path).unwrap_or(name))
+            }
             Place::Anywhere(path) => match self.below_recorded_root(path) {
                 Some(name) => self.named(name),
                 None => suffixes(path).find_map(|suffix| self.named(suffix)),
@@ -122,7 +144,7 @@ impl Subjects {
         self.by_name.get_key_value(name).map(|(name, subject)| (name.as_str(), subject))
     }
 
-    fn below_recorded_root<'p>(&self, path: &'p str) -> Option<&'p str> {
+    pub(crate) fn below_recorded_root<'p>(&self, path: &'p str) -> Option<&'p str> {
         path.strip_prefix(self.root.trim_end_matches('/'))?.strip_prefix('/')
     }
 

@@ -1,6 +1,7 @@
 //! One group of tests for each check, refusals first.
 
 use attestfs_digest::Sha256;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::{
@@ -12,10 +13,13 @@ use crate::{
     statement::{Payload, sha256},
     testing::{commit, content, material, output},
     verify::{
-        Attestations, Attested, Found, Origin, Place, Refusal, Several, TrustedKeys, Verified,
+        Attestations, Attested, Found, Origin, Place, Refusal, Several, TrustedSigners, Verified,
         Verifier,
     },
 };
+
+/// Keys have no time.
+const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
 /// A pipeline's keys, and the attestations that it published.
 struct Pipeline {
@@ -59,12 +63,12 @@ impl Pipeline {
         self.published.bundles.push(bundle);
     }
 
-    fn keys(&self) -> TrustedKeys {
-        TrustedKeys::new([self.key.verifying_key()])
+    fn keys(&self) -> TrustedSigners {
+        TrustedSigners::keys([self.key.verifying_key()])
     }
 
     fn files(&self, files: &[Found]) -> Result<Verified, Refusal> {
-        Verifier::new(&self.keys(), &self.published).files(files)
+        Verifier::new(&self.keys(), &self.published, NOW).files(files)
     }
 
     fn file(&self, name: &str, text: &str) -> Result<Verified, Refusal> {
@@ -73,7 +77,7 @@ impl Pipeline {
 
     fn directory(&self, signature: &[u8], entries: &[Entry]) -> Result<Verified, Refusal> {
         let keys = self.keys();
-        let verifier = Verifier::new(&keys, &self.published);
+        let verifier = Verifier::new(&keys, &self.published, NOW);
         let covered = verifier.model_signature(signature)?.complete(entries)?;
         verifier.covered(&covered)?.report()
     }
@@ -175,11 +179,11 @@ fn a_file_that_is_no_bundle_is_refused_and_hides_no_good_one() {
     let keys = pipeline.keys();
     let broken = Broken(pipeline.published.bundles[0].sha256());
     let files = [below("model.bin", "WEIGHTS")];
-    let refusal = refused(Verifier::new(&keys, &broken).files(&files), 1);
+    let refusal = refused(Verifier::new(&keys, &broken, NOW).files(&files), 1);
     assert!(matches!(refusal, Refusal::Bundle(_)));
 
     let both = Several(vec![&broken, &pipeline.published]);
-    Verifier::new(&keys, &both).files(&files).unwrap();
+    Verifier::new(&keys, &both, NOW).files(&files).unwrap();
 }
 
 #[test]
@@ -213,8 +217,8 @@ fn a_strangers_signature_is_refused_by_the_name_of_its_key() {
 #[test]
 fn without_trusted_keys_nothing_is_trusted() {
     let pipeline = trained_pipeline();
-    let keys = TrustedKeys::default();
-    let verifier = Verifier::new(&keys, &pipeline.published);
+    let keys = TrustedSigners::default();
+    let verifier = Verifier::new(&keys, &pipeline.published, NOW);
     refused(verifier.files(&[below("model.bin", "WEIGHTS")]), 3);
 }
 
@@ -477,7 +481,7 @@ fn a_manifest_of_another_digest_is_none() {
     pipeline.publish(&Commit { outputs: outputs.collect(), ..commit("train") });
     let keys = pipeline.keys();
     let forged = Forged(&pipeline.published, format!("{}  evil\n", sha256(b"EVIL")).into_bytes());
-    let refusal = refused(Verifier::new(&keys, &forged).files(&[below("evil", "EVIL")]), 7);
+    let refusal = refused(Verifier::new(&keys, &forged, NOW).files(&[below("evil", "EVIL")]), 7);
     assert!(matches!(refusal, Refusal::ManifestNotSeen { .. }));
 }
 
@@ -567,7 +571,7 @@ fn a_signed_directory_is_accepted_and_shows_how_it_was_made() {
     let verified = pipeline.directory(&signature, &entries).unwrap();
     let model = verified.model.unwrap();
     assert_eq!((model.name.as_str(), model.files), ("model", 3));
-    assert_eq!(model.signer, pipeline.key.verifying_key().hint());
+    assert_eq!(model.signer.to_string(), pipeline.key.verifying_key().hint().to_string());
     assert_eq!(verified.attestations[0].files, ["model.bin", "sub/config.json"]);
     assert_eq!(verified.without_provenance, ["adopted.txt"]);
 }
@@ -576,7 +580,7 @@ fn a_signed_directory_is_accepted_and_shows_how_it_was_made() {
 fn one_file_of_a_signed_directory_is_what_was_signed_under_its_name() {
     let pipeline = Pipeline::new();
     let keys = pipeline.keys();
-    let verifier = Verifier::new(&keys, &pipeline.published);
+    let verifier = Verifier::new(&keys, &pipeline.published, NOW);
     let signature = pipeline.sign_model(&model_directory());
     let check = |name: &str, content: Content| {
         let covered = verifier.model_signature(&signature)?.file(name, content)?;
@@ -636,7 +640,7 @@ fn what_a_stranger_signed_and_only_an_index_led_to_refuses_no_signed_directory()
     let signature = pipeline.sign_model(&model_directory());
     let keys = pipeline.keys();
     let check = |source: &dyn Attestations| {
-        let verifier = Verifier::new(&keys, source);
+        let verifier = Verifier::new(&keys, source, NOW);
         let covered = verifier.model_signature(&signature)?.complete(&model_directory())?;
         verifier.covered(&covered)?.report()
     };
@@ -649,7 +653,7 @@ fn what_a_stranger_signed_and_only_an_index_led_to_refuses_no_signed_directory()
     assert_eq!((verified.attestations.len(), verified.passed_over.len()), (1, 1));
     refused(check(&stranger.published), 3);
     refused(check(&Several(vec![&indexed, &stranger.published])), 3);
-    let nobody_else = Verifier::new(&keys, &indexed).files(&[below("model.bin", "WEIGHTS")]);
+    let nobody_else = Verifier::new(&keys, &indexed, NOW).files(&[below("model.bin", "WEIGHTS")]);
     refused(nobody_else, 3);
 }
 
@@ -659,7 +663,7 @@ fn a_broken_attestation_that_an_index_led_to_is_refused_when_its_signer_is_trust
     let signature = pipeline.sign_model(&model_directory());
     pipeline.tamper(|bundle| bundle["dsseEnvelope"]["signatures"][0]["sig"] = json!("AAAA"));
     let (keys, indexed) = (pipeline.keys(), Indexed(&pipeline.published));
-    let verifier = Verifier::new(&keys, &indexed);
+    let verifier = Verifier::new(&keys, &indexed, NOW);
     let model = verifier.model_signature(&signature).unwrap();
     let covered = model.complete(&model_directory()).unwrap();
     assert_eq!(verifier.covered(&covered).err().unwrap().check().0, 4);
@@ -674,7 +678,7 @@ fn what_a_signature_leaves_out_is_held_against_the_attestation_of_the_rest() {
     let entries = [entry("model.bin", "WEIGHTS"), entry(".gitignore", "*.tmp")];
     let signature = pipeline.sign_model(&entries);
     let keys = pipeline.keys();
-    let verifier = Verifier::new(&keys, &pipeline.published);
+    let verifier = Verifier::new(&keys, &pipeline.published, NOW);
     let covered = verifier.model_signature(&signature).unwrap().complete(&entries).unwrap();
     let mut examined = verifier.covered(&covered).unwrap();
     assert!(examined.names(".gitignore"));
@@ -808,7 +812,7 @@ fn a_file_that_holds_another_attestation_than_its_name_says_is_refused() {
     cleaned_and_trained(&mut pipeline);
     let keys = pipeline.keys();
     let confused = Confused(&pipeline);
-    let verifier = Verifier::new(&keys, &confused);
+    let verifier = Verifier::new(&keys, &confused, NOW);
     let refusal = refused(verifier.files(&[below("model.bin", "WEIGHTS")]), 10);
     assert!(refusal.to_string().contains("another attestation"), "{refusal}");
 }
@@ -913,7 +917,7 @@ fn any_single_change_to_an_attestation_is_refused_or_without_effect() {
         };
         assert_eq!(bundle.payload_type().len(), PAYLOAD_TYPE.len());
         let published = Claims { bundles: vec![bundle], ..Claims::default() };
-        let verifier = Verifier::new(&keys, &published);
+        let verifier = Verifier::new(&keys, &published, NOW);
         if let Ok(verified) = verifier.files(&[below("model.bin", "WEIGHTS")]) {
             assert_eq!(verified, expected, "byte {at}");
         }

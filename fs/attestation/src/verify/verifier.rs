@@ -1,29 +1,33 @@
 use attestfs_digest::Sha256;
+use jiff::Timestamp;
 
 use crate::{
     bundle::{Bundle, BundleError},
     verify::{
         Attestations, Claim, Covered, Examined, Found, ModelReport, Refusal, Signed, SignedModel,
-        Subjects, TrustedKeys, Verified, Vouched, candidate::Candidates, chain::Chain,
+        Subjects, TrustedSigners, Verified, Vouched, candidate::Candidates, chain::Chain,
         examined::Named,
     },
 };
 
-/// Makes the checks of this module, with these keys and these attestations at hand.
+/// Makes the checks of this module, with these signers and these attestations at hand, at one
+/// moment.
 #[derive(Clone, Copy)]
 #[expect(missing_debug_implementations, reason = "sources need not be printable")]
 pub struct Verifier<'a> {
-    keys: &'a TrustedKeys,
+    signers: &'a TrustedSigners,
     source: &'a dyn Attestations,
+    now: Timestamp,
 }
 
 impl<'a> Verifier<'a> {
     /// Most attestations that are looked at as possibly naming the files; what follows is ignored.
     pub const CANDIDATES_MAX: usize = 4096;
 
-    /// A verifier that believes these keys and knows of these attestations.
-    pub fn new(keys: &'a TrustedKeys, source: &'a dyn Attestations) -> Self {
-        Self { keys, source }
+    /// A verifier that believes these signers, as far as their certificates are valid `now`, and
+    /// knows of these attestations.
+    pub fn new(signers: &'a TrustedSigners, source: &'a dyn Attestations, now: Timestamp) -> Self {
+        Self { signers, source, now }
     }
 
     /// Checks 1 to 5 of the content of a `model.sig`.
@@ -31,7 +35,15 @@ impl<'a> Verifier<'a> {
     /// # Errors
     /// The first check that fails.
     pub fn model_signature(&self, bytes: &[u8]) -> Result<SignedModel, Refusal> {
-        match self.claim(Bundle::parse(bytes))? {
+        self.model(Bundle::parse(bytes))
+    }
+
+    /// Checks 1 to 5 of a model signature.
+    pub(crate) fn model(
+        &self,
+        bundle: Result<Bundle, BundleError>,
+    ) -> Result<SignedModel, Refusal> {
+        match self.claim(bundle)? {
             Claim::Model(model) => Ok(model),
             Claim::Provenance(..) | Claim::Incomplete(..) => Err(Refusal::NoModelSignature),
         }
@@ -83,8 +95,10 @@ impl<'a> Verifier<'a> {
         name: Sha256,
     ) -> Option<Result<(Vouched, Subjects), Refusal>> {
         let mut first_refusal = None;
-        for bundle in self.source.attestation(name) {
-            match self.vouched(name, bundle) {
+        for vouched in self.vouched(name) {
+            let with_subjects =
+                |vouched| Subjects::of(&vouched, self.source).map(|subjects| (vouched, subjects));
+            match vouched.and_then(with_subjects) {
                 Ok(vouched) => return Some(Ok(vouched)),
                 Err(refusal) => first_refusal = first_refusal.or(Some(Err(refusal))),
             }
@@ -92,26 +106,24 @@ impl<'a> Verifier<'a> {
         first_refusal
     }
 
+    /// Checks 1 to 6 of each bundle that is kept under the name of an attestation: several signers may
+    /// have signed it.
+    pub(crate) fn vouched(&self, name: Sha256) -> impl Iterator<Item = Result<Vouched, Refusal>> {
+        let bundles = self.source.attestation(name).into_iter();
+        bundles.map(move |bundle| {
+            let vouched = self.claim(bundle)?.vouched()?;
+            let found = vouched.attestation();
+            if found == name { Ok(vouched) } else { Err(Refusal::WrongAttestation { found }) }
+        })
+    }
+
     pub(super) fn source(&self) -> &'a dyn Attestations {
         self.source
     }
 
-    fn vouched(
-        &self,
-        name: Sha256,
-        bundle: Result<Bundle, BundleError>,
-    ) -> Result<(Vouched, Subjects), Refusal> {
-        let vouched = self.claim(bundle)?.vouched()?;
-        if vouched.attestation() != name {
-            return Err(Refusal::WrongAttestation { found: vouched.attestation() });
-        }
-        let subjects = Subjects::of(&vouched, self.source)?;
-        Ok((vouched, subjects))
-    }
-
     /// Checks 1 to 5.
     fn claim(&self, bundle: Result<Bundle, BundleError>) -> Result<Claim, Refusal> {
-        let signed = Signed::check(bundle?, self.keys)?;
+        let signed = Signed::check(bundle?, self.signers, self.now)?;
         Claim::read(signed)
     }
 

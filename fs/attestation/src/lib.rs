@@ -32,8 +32,8 @@ pub use draft::{Draft, DraftError};
 pub use incomplete::{INCOMPLETE_TYPE, IncompleteRun};
 pub use key::{KEY_FILE_MAX, KeyError, KeyHint, SigningError, SigningKey, VerifyingKey};
 pub use lock::{
-    LOCK_HEADER, LOCK_MAX, Lock, LockDifference, LockError, Locked, ManifestFault, WrittenLock,
-    is_locked_data,
+    LOCK_HEADER, LOCK_MAX, Lock, LockDifference, LockError, Locked, MANIFESTS_SUFFIX,
+    ManifestFault, WrittenLock, manifest_name,
 };
 pub use manifest::{LISTED_MAX, Listing, MANIFEST_MAX, Manifest, ManifestError};
 pub use name::{PUBLICATIONS, escaped, file_uri, is_canonical, is_publication, unescaped};
@@ -58,7 +58,8 @@ pub use statement::{
     DigestSet, Header, Malformed, Payload, ResourceDescriptor, STATEMENT_TYPE, Statement,
 };
 pub use verify::{
-    Attestations, Attested, Claim, Covered, Examined, Found, MaterialReport, ModelReport, Origin,
-    Place, Publication, Publications, Refusal, Several, Signed, SignedModel, Signer,
-    SignerIdentity, Stranger, Subjects, TrustedSigners, Unavailable, Verified, Verifier, Vouched,
+    Attestations, Attested, Claim, Covered, Examined, Found, Latest, MaterialReport, ModelReport,
+    NothingPublished, Origin, Place, Publication, Publications, Refusal, Several, Signed,
+    SignedModel, Signer, SignerIdentity, Stranger, Subjects, TrustedSigners, Unavailable, Verified,
+    Verifier, Vouched, root_and_name,
 };

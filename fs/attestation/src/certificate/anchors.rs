@@ -1,7 +1,8 @@
 //! The one place that names `rustls-webpki`'s path building.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
+use attestfs_digest::Sha256;
 use jiff::Timestamp;
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use webpki::{
@@ -14,10 +15,13 @@ use super::{
     chain::{Certificate, Chain, clip},
     refusal::CertificateRefusal,
 };
+use crate::statement::sha256;
 
 /// The certificates of an authority.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Anchors {
+    /// Of all certificates.
+    digests: BTreeSet<Sha256>,
     trusted: Vec<TrustAnchor<'static>>,
     times: Vec<Time>,
 }
@@ -51,6 +55,7 @@ impl Anchors {
         }
         let anchor = anchor_from_trusted_cert(der).map_err(|error| bad(sentence(&error)))?;
         self.trusted.push(anchor.to_owned());
+        self.digests.insert(sha256(der));
         let (from, until) = (certificate.from, certificate.until);
         self.times.push(Time { name: clip(&certificate.subject), from, until });
         Ok(())
@@ -58,6 +63,11 @@ impl Anchors {
 
     pub(super) fn is_empty(&self) -> bool {
         self.trusted.is_empty()
+    }
+
+    /// Whether these are the same certificates, in whatever order and however they were written.
+    pub(super) fn are(&self, others: &Self) -> bool {
+        self.digests == others.digests
     }
 
     /// Builds a path from the signer's certificate to one of these, at the moment of that

@@ -89,6 +89,11 @@ impl Authority {
         Ok(Self { anchors, pattern })
     }
 
+    /// Whether whoever one of the two vouches for is vouched for by the other.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.anchors.are(&other.anchors) && self.pattern == other.pattern
+    }
+
     /// Who signed, and with which key, if these certificates are to be believed now.
     pub(crate) fn vouch(
         &self,

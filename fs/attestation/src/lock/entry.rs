@@ -12,6 +12,14 @@ pub const LOCK_HEADER: &str = "# attestfs lock, version 1";
 /// Largest lock that is read, in bytes. Manifests are bounded by themselves.
 pub const LOCK_MAX: usize = 64 * 1024 * 1024;
 
+/// What the directory of a lock's manifests is called beyond the lock.
+pub const MANIFESTS_SUFFIX: &str = ".d";
+
+/// What a manifest is called in there.
+pub fn manifest_name(manifest: Sha256) -> String {
+    format!("{manifest}.manifest")
+}
+
 /// Most bytes of all manifests of a lock: some four million files.
 pub(super) const MANIFESTS_MAX: usize = 512 * 1024 * 1024;
 

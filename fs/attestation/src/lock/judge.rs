@@ -9,10 +9,7 @@ use std::{
 use attestfs_digest::Sha256;
 use jiff::Timestamp;
 
-use super::{
-    entry::{Locked, spelt},
-    read::is_below,
-};
+use super::entry::{Locked, MANIFESTS_SUFFIX, manifest_name, spelt};
 use crate::{name::is_publication, oms::Content, verify::Refusal};
 
 /// What a run may open, and with which content. Cheap to clone.
@@ -20,8 +17,9 @@ use crate::{name::is_publication, oms::Content, verify::Refusal};
 pub struct Lock {
     sha256: Sha256,
     trees: Arc<[BTreeMap<String, Sha256>]>,
-    /// Where the lock itself lies, when that is below a tree.
-    own: Option<(u16, String)>,
+    manifests: Arc<BTreeSet<Sha256>>,
+    /// The files of the lock itself that lie below a tree, and what they hold.
+    own: Arc<BTreeMap<(u16, String), Sha256>>,
 }
 
 /// In what a lock differs from what was opened.
@@ -49,15 +47,29 @@ pub enum LockDifference {
 }
 
 impl Lock {
-    pub(super) fn new(sha256: Sha256, trees: Vec<BTreeMap<String, Sha256>>) -> Self {
-        Self { sha256, trees: trees.into(), own: None }
+    pub(super) fn new(
+        sha256: Sha256,
+        trees: Vec<BTreeMap<String, Sha256>>,
+        manifests: BTreeSet<Sha256>,
+    ) -> Self {
+        Self { sha256, trees: trees.into(), manifests: manifests.into(), own: Arc::default() }
     }
 
-    /// The same lock, lying at this path below tree number `tree`: whatever is opened there, or
-    /// below the directory of its manifests, is the lock itself and no data.
+    /// The same lock, lying at this path below tree number `tree`. There it may be opened, and so may
+    /// the manifests that it names, each with the content that this lock was read from: not what
+    /// else lies in the directory of its manifests.
     #[must_use]
     pub fn lying_at(self, tree: u16, path: &str) -> Self {
-        Self { own: Some((tree, path.to_owned())), ..self }
+        let manifest =
+            |sha256: &Sha256| format!("{path}{MANIFESTS_SUFFIX}/{}", manifest_name(*sha256));
+        let manifests = self.manifests.iter().map(|sha256| ((tree, manifest(sha256)), *sha256));
+        let own = manifests.chain([((tree, path.to_owned()), self.sha256)]).collect();
+        Self { own: Arc::new(own), ..self }
+    }
+
+    /// Whether this path is one of the lock's own, and no data that it is about.
+    pub fn is_own(&self, tree: u16, path: &str) -> bool {
+        self.own_content(tree, path).is_some()
     }
 
     /// Of its file; the manifests that belong to it are named there by theirs.
@@ -91,8 +103,8 @@ impl Lock {
         }
     }
 
-    /// Check 13. Attestations beside the content always open: commits replace them. So does the
-    /// lock itself.
+    /// Check 13. Attestations beside the content always open: commits replace them. The lock's own
+    /// files have to be what it was read from.
     ///
     /// # Errors
     /// [`Refusal::NotLocked`]; [`Refusal::LockMismatch`], which tells the people when the content
@@ -104,12 +116,11 @@ impl Lock {
         content: &Content,
         changed: Timestamp,
     ) -> Result<(), Refusal> {
-        let own = self.own.as_ref().map(|(tree, path)| (*tree, path.as_str()));
-        if !is_locked_data(own, tree, path) {
+        if is_publication(path) {
             return Ok(());
         }
         let found = content.digests.sha256;
-        match self.locked(tree, path) {
+        match self.own_content(tree, path).or_else(|| self.locked(tree, path)) {
             None => Err(Refusal::NotLocked { path: self.label(tree, path) }),
             Some(locked) if locked == found => Ok(()),
             Some(locked) => {
@@ -157,15 +168,10 @@ impl Lock {
     fn locked(&self, tree: u16, path: &str) -> Option<Sha256> {
         self.trees.get(usize::from(tree))?.get(path).copied()
     }
-}
 
-/// Whether a path is data that a lock is about: neither an attestation beside the content, which
-/// commits replace, nor the lock itself, which lies at `own` if that is below a tree.
-pub fn is_locked_data(own: Option<(u16, &str)>, tree: u16, path: &str) -> bool {
-    let is_lock = |(own_tree, own): (u16, &str)| {
-        own_tree == tree && (path == own || is_below(&format!("{own}.d"), path))
-    };
-    !is_publication(path) && !own.is_some_and(is_lock)
+    fn own_content(&self, tree: u16, path: &str) -> Option<Sha256> {
+        self.own.get(&(tree, path.to_owned())).copied()
+    }
 }
 
 impl fmt::Display for LockDifference {

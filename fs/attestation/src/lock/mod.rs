@@ -7,8 +7,8 @@ mod read;
 mod tests;
 mod write;
 
-pub use entry::{LOCK_HEADER, LOCK_MAX, Locked};
-pub use judge::{Lock, LockDifference, is_locked_data};
+pub use entry::{LOCK_HEADER, LOCK_MAX, Locked, MANIFESTS_SUFFIX, manifest_name};
+pub use judge::{Lock, LockDifference};
 pub use read::{LockError, ManifestFault};
 pub use write::WrittenLock;
 

@@ -1,6 +1,6 @@
 //! Reading a lock. It comes from whoever could change the repository it lies in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use attestfs_digest::Sha256;
 
@@ -149,6 +149,7 @@ impl Lock {
 /// What was read so far.
 struct Reader<'a> {
     read_manifest: ReadManifest<'a>,
+    manifests: BTreeSet<Sha256>,
     manifest_bytes: usize,
     /// Of the line that is being read, from 1; 0 before the first.
     number: usize,
@@ -165,6 +166,7 @@ impl<'a> Reader<'a> {
     fn new(read_manifest: ReadManifest<'a>) -> Self {
         Self {
             read_manifest,
+            manifests: BTreeSet::new(),
             manifest_bytes: 0,
             number: 0,
             sections: vec![BTreeMap::new()],
@@ -248,6 +250,7 @@ impl<'a> Reader<'a> {
         }
         let listing = Listing::parse(&bytes).map_err(|error| bad(error.into()))?;
         check(&listing, files).map_err(bad)?;
+        self.manifests.insert(manifest);
         Ok(listing)
     }
 
@@ -259,7 +262,7 @@ impl<'a> Reader<'a> {
         match (self.number, self.divided, self.sections.len()) {
             (0, ..) => Err(LockError::Header),
             (number, true, 1) => Err(LockError::Section { number }),
-            _ => Ok(Lock::new(sha256, self.sections)),
+            _ => Ok(Lock::new(sha256, self.sections, self.manifests)),
         }
     }
 }
@@ -320,7 +323,7 @@ fn check(listing: &Listing, expected: usize) -> Result<(), ManifestFault> {
     Ok(())
 }
 
-pub(super) fn is_below(directory: &str, path: &str) -> bool {
+fn is_below(directory: &str, path: &str) -> bool {
     directory.is_empty()
         || path.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }

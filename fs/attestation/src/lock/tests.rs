@@ -358,19 +358,44 @@ fn sections_are_numbered_and_never_alone() {
 }
 
 #[test]
-fn attestations_and_the_lock_itself_are_no_data() {
+fn attestations_are_no_data() {
     let lock = parse_written(&WrittenLock::of(&[Tree::new()])).unwrap();
     for path in ["model.sig", "model/claims.jsonl"] {
         check(&lock, 0, path, "x").unwrap();
     }
-    let own = ["conf/data.lock", "conf/data.lock.d/00.manifest"];
-    assert!(own.iter().all(|path| check(&lock, 0, path, "x").is_err()));
-    let lock = lock.lying_at(0, "conf/data.lock");
-    assert!(own.iter().all(|path| check(&lock, 0, path, "x").is_ok()));
-    for other in ["conf/data.lock2", "conf/data.lock.do", "data.lock", "conf/data.lock/x"] {
-        assert!(check(&lock, 0, other, "x").is_err(), "{other}");
+}
+
+/// A lock with one manifest, lying at `conf/data.lock`: itself, and what its own files hold.
+fn lying() -> (Lock, [(String, String); 2]) {
+    let written = WrittenLock::of(&[many("raw/", LINES_MAX + 1)]);
+    let [manifest] = written.manifests() else { panic!("one manifest") };
+    let manifest_path = format!("conf/data.lock.d/{}.manifest", manifest.sha256());
+    let listing = String::from_utf8(manifest.bytes().to_vec()).unwrap();
+    let own = [("conf/data.lock".to_owned(), text(&written).to_owned()), (manifest_path, listing)];
+    (parse_written(&written).unwrap().lying_at(0, "conf/data.lock"), own)
+}
+
+#[test]
+fn the_lock_and_its_manifests_open_with_the_content_it_was_read_from_and_no_other() {
+    let (lock, own) = lying();
+    for (path, content) in &own {
+        check(&lock, 0, path, content).unwrap();
+        assert!(lock.is_own(0, path) && !lock.has(0, path));
+        assert!(matches!(check(&lock, 0, path, "x"), Err(Refusal::LockMismatch { .. })), "{path}");
+        assert!(check(&lock, 1, path, content).is_err(), "another tree");
     }
-    assert!(check(&lock, 1, own[0], "x").is_err(), "another tree");
+}
+
+#[test]
+fn what_else_lies_beside_the_manifests_of_a_lock_is_data() {
+    let (lock, [(_, content), (manifest, _)]) = lying();
+    let other_manifest = format!("conf/data.lock.d/{}.manifest", sha256(b"x"));
+    let below = format!("{manifest}/x");
+    for path in ["conf/data.lock.d/x", &other_manifest, &below, "conf/data.lock.d", "data.lock"] {
+        assert!(matches!(check(&lock, 0, path, "x"), Err(Refusal::NotLocked { .. })), "{path}");
+        assert!(check(&lock, 0, path, &content).is_err(), "{path}");
+        assert!(!lock.is_own(0, path), "{path}");
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@ use attestfs_digest::Sha256;
 use crate::{
     bundle::{Bundle, BundleError},
     claims::{Claims, ClaimsError},
+    statement::sha256,
     verify::Attestations,
 };
 
@@ -22,14 +23,24 @@ pub struct Around {
 /// The `model.sig` and the `claims.jsonl` of one directory, parsed, and not yet believed.
 #[derive(Debug, Default)]
 pub struct Beside {
-    model: Option<Result<Bundle, BundleError>>,
+    model: Option<ModelFile>,
     claims: Option<Result<Claims, ClaimsError>>,
+}
+
+/// A `model.sig`.
+#[derive(Debug)]
+pub(super) struct ModelFile {
+    /// Of its bytes, signature and all.
+    pub(super) sha256: Sha256,
+    pub(super) bundle: Result<Bundle, BundleError>,
 }
 
 impl Beside {
     /// Parses what lies in a directory. What cannot be parsed admits nothing.
     pub fn parse(model: Option<&[u8]>, claims: Option<&[u8]>) -> Self {
-        Self { model: model.map(Bundle::parse), claims: claims.map(Claims::parse) }
+        let model =
+            model.map(|bytes| ModelFile { sha256: sha256(bytes), bundle: Bundle::parse(bytes) });
+        Self { model, claims: claims.map(Claims::parse) }
     }
 
     /// Whether nothing lies there: such a directory can be left out.
@@ -37,7 +48,7 @@ impl Beside {
         self.model.is_none() && self.claims.is_none()
     }
 
-    pub(super) fn model(&self) -> Option<&Result<Bundle, BundleError>> {
+    pub(super) fn model(&self) -> Option<&ModelFile> {
         self.model.as_ref()
     }
 

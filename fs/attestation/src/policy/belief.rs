@@ -1,42 +1,44 @@
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use attestfs_digest::Sha256;
+use jiff::Timestamp;
 
-use super::{Around, Question, around::Travelling, memory::Memory, rule::Rule};
+use super::{
+    Around, Question,
+    around::Travelling,
+    memory::{Believable, Memory},
+    signers::Signers,
+    votes::Votes,
+};
 use crate::{
-    bundle::{Bundle, BundleError},
+    bundle::Bundle,
     oms::ModelManifest,
     verify::{
-        Attestations, Place, Publications, Refusal, Subjects, TrustedSigners, Unverified, Verifier,
-        Vouched,
+        Attestations, Place, Refusal, Several, Signer, Subjects, Unverified, Verifier, Vouched,
     },
 };
 
-/// Attestations as the rule sees them: checks 1 to 6, each made once.
+/// Attestations as the policy sees them: checks 1 to 6, each made once.
 pub(super) struct Beliefs<'a> {
-    rule: &'a Rule,
+    signers: &'a Signers,
     question: &'a Question<'a>,
+    travelling: Travelling<'a>,
     recalls: bool,
     has_recalled: bool,
     runs: HashMap<Sha256, Option<Result<Arc<RunClaim>, Refusal>>>,
 }
 
-/// Who vouches, by the names in the policy.
+/// Whoever of those whom the policy knows made a signature.
 #[derive(Debug, Default)]
 pub(super) struct Vouchers {
-    /// Those whom the rule accepts.
-    pub(super) accepted: BTreeSet<String>,
-    /// If there is none: somebody whom the policy knows for other files.
-    pub(super) other: Option<String>,
+    pub(super) votes: Votes,
+    /// Until when all of their signatures count.
+    pub(super) valid_until: Option<Timestamp>,
 }
 
 /// What a run says.
 #[derive(Debug)]
 pub(super) struct RunClaim {
-    pub(super) attestation: Sha256,
     pub(super) vouchers: Vouchers,
     pub(super) stage: String,
     pub(super) run: String,
@@ -51,7 +53,9 @@ pub(super) struct ModelClaim {
     pub(super) manifest: ModelManifest,
 }
 
-/// What the files of a directory have in common is believed once for all of them.
+/// What the files of a directory have in common is believed once for all of them: attestations of runs
+/// by their names, whoever signed them; model signatures by the digests of their files, for the
+/// statement in one names no place, and may lie elsewhere under a signature that does not count.
 #[derive(Debug, Default)]
 pub(super) struct Memories {
     runs: Memory<RunClaim>,
@@ -59,8 +63,10 @@ pub(super) struct Memories {
 }
 
 impl<'a> Beliefs<'a> {
-    pub(super) fn new(rule: &'a Rule, question: &'a Question<'a>, recalls: bool) -> Self {
-        Self { rule, question, recalls, has_recalled: false, runs: HashMap::new() }
+    pub(super) fn new(signers: &'a Signers, question: &'a Question<'a>, recalls: bool) -> Self {
+        let travelling = Travelling(question.around);
+        let runs = HashMap::new();
+        Self { signers, question, travelling, recalls, has_recalled: false, runs }
     }
 
     /// Whether anything was taken from memory.
@@ -73,7 +79,7 @@ impl<'a> Beliefs<'a> {
     /// # Returns
     /// `None` when there is no bundle of this name.
     pub(super) fn run(&mut self, attestation: Sha256) -> Option<Result<Arc<RunClaim>, Refusal>> {
-        if let Some(claim) = self.recall(&self.rule.memories.runs, attestation) {
+        if let Some(claim) = self.recall(&self.signers.memories.runs, attestation) {
             return Some(Ok(claim));
         }
         if let Some(known) = self.runs.get(&attestation) {
@@ -81,8 +87,7 @@ impl<'a> Beliefs<'a> {
         }
         let claim = self.check_run(attestation);
         if let Some(Ok(claim)) = &claim {
-            let files = claim.subjects.files();
-            self.rule.memories.runs.keep(attestation, claim, files, self.question.now);
+            self.signers.memories.runs.keep(attestation, claim, self.question.now);
         }
         self.runs.insert(attestation, claim.clone());
         claim
@@ -93,18 +98,17 @@ impl<'a> Beliefs<'a> {
     /// # Returns
     /// `None` when there is none.
     pub(super) fn model(&mut self, around: &Around) -> Option<Result<Arc<ModelClaim>, Refusal>> {
-        let bundle = match around.beside.model()? {
+        let file = around.beside.model()?;
+        let bundle = match &file.bundle {
             Ok(bundle) => bundle,
             Err(error) => return Some(Err(error.clone().into())),
         };
-        let attestation = bundle.sha256();
-        if let Some(claim) = self.recall(&self.rule.memories.models, attestation) {
+        if let Some(claim) = self.recall(&self.signers.memories.models, file.sha256) {
             return Some(Ok(claim));
         }
         let claim = self.check_model(bundle);
         if let Ok(claim) = &claim {
-            let files = claim.manifest.files();
-            self.rule.memories.models.keep(attestation, claim, files, self.question.now);
+            self.signers.memories.models.keep(file.sha256, claim, self.question.now);
         }
         Some(claim)
     }
@@ -114,32 +118,25 @@ impl<'a> Beliefs<'a> {
         Unverified::of(attestation, &self.source()).may_name(place)
     }
 
-    fn recall<T>(&mut self, memory: &Memory<T>, attestation: Sha256) -> Option<Arc<T>> {
-        let recalled = self.recalls.then(|| memory.recall(attestation, self.question.now))??;
+    fn recall<T: Believable>(&mut self, memory: &Memory<T>, digest: Sha256) -> Option<Arc<T>> {
+        let recalled = self.recalls.then(|| memory.recall(digest, self.question.now))??;
         self.has_recalled = true;
         Some(recalled)
     }
 
     fn check_run(&self, attestation: Sha256) -> Option<Result<Arc<RunClaim>, Refusal>> {
         let source = self.source();
-        let vouched =
-            self.by_either(|signers| agreed(self.verifier(signers, &source).vouched(attestation)))?;
-        Some(vouched.and_then(|(vouched, vouchers)| {
+        let agreed = agreed(self.verifier(&source).vouched(attestation))?;
+        Some(agreed.map_err(of_policy).and_then(|(vouched, vouchers)| {
             let subjects = Subjects::of(&vouched, &source)?;
             Ok(Arc::new(RunClaim::new(&vouched, vouchers, subjects)))
         }))
     }
 
     fn check_model(&self, bundle: &Bundle) -> Result<Arc<ModelClaim>, Refusal> {
-        let source = self.source();
-        let signed = self.by_either(|signers| {
-            let model = self.verifier(signers, &source).model(Ok(bundle.clone()));
-            Some(model.map(|model| {
-                let signers = BTreeSet::from([model.signer().name().to_owned()]);
-                (model, signers)
-            }))
-        });
-        let (model, vouchers) = signed.unwrap_or(Err(Refusal::NoModelSignature))?;
+        let model = self.verifier(&self.source()).model(Ok(bundle.clone())).map_err(of_policy)?;
+        let mut vouchers = Vouchers::default();
+        vouchers.add(model.signer());
         Ok(Arc::new(ModelClaim {
             attestation: model.attestation(),
             vouchers,
@@ -147,39 +144,20 @@ impl<'a> Beliefs<'a> {
         }))
     }
 
-    /// Asks those whom the rule accepts; and when a stranger to them signed, all whom the policy knows,
-    /// to tell the two apart.
-    fn by_either<T>(
-        &self,
-        check: impl Fn(&TrustedSigners) -> Option<Result<(T, BTreeSet<String>), Refusal>>,
-    ) -> Option<Result<(T, Vouchers), Refusal>> {
-        let refusal = match check(&self.rule.trusted)? {
-            Ok((claim, accepted)) => {
-                return Some(Ok((claim, Vouchers { accepted, other: None })));
-            }
-            Err(refusal) if refusal.is_about_stranger() => refusal,
-            Err(refusal) => return Some(Err(refusal)),
-        };
-        Some(match check(self.rule.signers.trusted())? {
-            Ok((claim, others)) => {
-                let other = others.into_iter().next();
-                Ok((claim, Vouchers { accepted: BTreeSet::new(), other }))
-            }
-            Err(_of_the_same_kind) => Err(of_policy(refusal)),
-        })
-    }
-
-    fn verifier<'v>(
-        &self,
-        signers: &'v TrustedSigners,
-        source: &'v dyn Attestations,
-    ) -> Verifier<'v> {
-        Verifier::new(signers, source, self.question.now)
+    fn verifier<'v>(&'v self, source: &'v dyn Attestations) -> Verifier<'v> {
+        Verifier::new(self.signers.trusted(), source, self.question.now)
     }
 
     /// What travels with the file, and then what the store has.
-    fn source(&self) -> AtHand<'a> {
-        AtHand { travelling: Travelling(self.question.around), store: self.question.store }
+    fn source(&self) -> Several<'_> {
+        Several(vec![&self.travelling, self.question.store])
+    }
+}
+
+impl Vouchers {
+    fn add(&mut self, signer: &Signer) {
+        self.votes.add(signer);
+        self.valid_until = self.valid_until.into_iter().chain(signer.valid_until()).min();
     }
 }
 
@@ -187,7 +165,6 @@ impl RunClaim {
     fn new(vouched: &Vouched, vouchers: Vouchers, subjects: Subjects) -> Self {
         let provenance = vouched.provenance();
         Self {
-            attestation: vouched.attestation(),
             vouchers,
             stage: provenance.build_definition.external_parameters.stage.clone(),
             run: provenance.run_details.metadata.invocation_id.clone(),
@@ -196,49 +173,43 @@ impl RunClaim {
     }
 }
 
-/// What travels with a file, and then what the store has.
-struct AtHand<'a> {
-    travelling: Travelling<'a>,
-    store: &'a dyn Publications,
-}
-
-impl Attestations for AtHand<'_> {
-    fn naming(&self, content: Sha256) -> Vec<Sha256> {
-        let travelling = self.travelling.naming(content);
-        travelling.into_iter().chain(self.store.naming(content)).collect()
+impl Believable for RunClaim {
+    fn files(&self) -> usize {
+        self.subjects.files()
     }
 
-    fn came_along(&self, name: Sha256) -> bool {
-        self.travelling.came_along(name) || self.store.came_along(name)
-    }
-
-    fn attestation(&self, name: Sha256) -> Vec<Result<Bundle, BundleError>> {
-        let travelling = self.travelling.attestation(name);
-        travelling.into_iter().chain(self.store.attestation(name)).collect()
-    }
-
-    fn manifest(&self, digest: Sha256) -> Option<Vec<u8>> {
-        self.travelling.manifest(digest).or_else(|| self.store.manifest(digest))
+    fn valid_until(&self) -> Option<Timestamp> {
+        self.vouchers.valid_until
     }
 }
 
-/// All whose signature of an attestation is good, and what they signed.
+impl Believable for ModelClaim {
+    fn files(&self) -> usize {
+        self.manifest.files()
+    }
+
+    fn valid_until(&self) -> Option<Timestamp> {
+        self.vouchers.valid_until
+    }
+}
+
+/// What is signed under one name, and all whose signatures of it are good.
 fn agreed(
     bundles: impl Iterator<Item = Result<Vouched, Refusal>>,
-) -> Option<Result<(Vouched, BTreeSet<String>), Refusal>> {
-    let mut signers = BTreeSet::new();
+) -> Option<Result<(Vouched, Vouchers), Refusal>> {
+    let mut vouchers = Vouchers::default();
     let (mut signed, mut refused) = (None, None);
     for vouched in bundles {
         match vouched {
             Ok(vouched) => {
-                signers.insert(vouched.signer().name().to_owned());
+                vouchers.add(vouched.signer());
                 signed = signed.or(Some(vouched));
             }
             Err(refusal) => refused = refused.or(Some(refusal)),
         }
     }
     match signed {
-        Some(vouched) => Some(Ok((vouched, signers))),
+        Some(vouched) => Some(Ok((vouched, vouchers))),
         None => refused.map(Err),
     }
 }

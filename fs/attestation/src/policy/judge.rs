@@ -1,23 +1,25 @@
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 
 use attestfs_digest::Sha256;
+use jiff::Timestamp;
 
 use super::{
     Admission, Around, PolicyRefusal, Question,
     around::Travelling,
     belief::{Beliefs, ModelClaim, RunClaim, Vouchers},
-    replay::{self, Standing},
+    replay,
     rule::{Act, Demand, Rule},
+    votes::Votes,
 };
 use crate::{
     name::unescaped,
-    verify::{Attestations, Found, Place, Refusal, Verifier},
+    verify::{Found, Place, Refusal, Verifier},
 };
 
 impl Rule {
     /// Whether what lies there may be opened.
     ///
-    /// What was believed of an attestation is remembered for a minute, so that the files of one
+    /// What was believed of an attestation is remembered for a minute at most, so that the files of one
     /// directory do not have its signature checked each. It can only admit: a refusal is always found
     /// afresh.
     ///
@@ -55,14 +57,13 @@ struct Case<'a> {
     refusal: Refusal,
     /// A model signature that counts lists the file with another content.
     contradiction: Option<Refusal>,
-    /// The store says that nothing newer than what passed is there.
-    is_newest: bool,
 }
 
 /// An attestation that admits the file.
 struct Passing {
     attestation: Sha256,
-    signers: BTreeSet<String>,
+    votes: Votes,
+    valid_until: Option<Timestamp>,
     stage_and_run: Option<(String, String)>,
 }
 
@@ -72,11 +73,10 @@ impl<'a> Case<'a> {
             rule: rule.number(),
             demand,
             question,
-            beliefs: Beliefs::new(rule, question, recalls),
+            beliefs: Beliefs::new(&rule.signers, question, recalls),
             passing: Vec::new(),
             refusal: Refusal::Unattested { name: question.name.to_owned() },
             contradiction: None,
-            is_newest: false,
         }
     }
 
@@ -109,12 +109,13 @@ impl<'a> Case<'a> {
     }
 
     fn conclusion(&self) -> Result<Admission, Refusal> {
-        if let Some(contradiction) = self.contradiction.as_ref().filter(|_| !self.is_newest) {
+        if let Some(contradiction) = &self.contradiction
+            && !replay::is_newest_here(self.question)?
+        {
             return Err(contradiction.clone());
         }
-        let signers: BTreeSet<_> =
-            self.passing.iter().flat_map(|passing| passing.signers.iter().cloned()).collect();
-        let signers: Vec<_> = signers.into_iter().collect();
+        let votes = self.votes();
+        let signers: Vec<_> = votes.signers().into_iter().map(ToOwned::to_owned).collect();
         if signers.is_empty() {
             return Err(self.refusal.clone());
         }
@@ -131,7 +132,8 @@ impl<'a> Case<'a> {
         let told = self.passing.iter().find_map(|passing| passing.stage_and_run.clone());
         let (stage, run) = told.unzip();
         let attestations = self.passing.iter().map(|passing| passing.attestation).collect();
-        Ok(Admission { attestations, signers, stage, run })
+        let valid_until = self.passing.iter().filter_map(|passing| passing.valid_until).min();
+        Ok(Admission { attestations, signers, valid_until, stage, run })
     }
 
     /// The model signature of the nearest directory that has one which counts and lists the file: it
@@ -144,27 +146,32 @@ impl<'a> Case<'a> {
             match model {
                 Err(refusal) => self.note(refusal)?,
                 Ok(model) if !model.manifest.lists(&name) => {}
-                Ok(model) => {
-                    if let Err(refusal) = self.counts(&model) {
-                        self.note(refusal)?;
-                        continue;
+                Ok(model) => match self.counts(&model) {
+                    Err(refusal) => self.note(refusal)?,
+                    Ok(votes) => {
+                        let result = self.model((around, &name), &model, votes);
+                        return result.or_else(|refusal| self.note(refusal));
                     }
-                    let result = self.model(around, &name, &model);
-                    return result.or_else(|refusal| self.note(refusal));
-                }
+                },
             }
         }
         Ok(())
     }
 
     /// Check 11.
-    fn counts(&self, model: &ModelClaim) -> Result<(), PolicyRefusal> {
-        self.signed(&model.vouchers)?;
-        self.pinned(model.attestation)
+    fn counts(&self, model: &ModelClaim) -> Result<Votes, PolicyRefusal> {
+        let votes = self.signed(&model.vouchers)?;
+        self.pinned(model.attestation)?;
+        Ok(votes)
     }
 
     /// Checks 8, 11 and 12 of a model signature that lists the file.
-    fn model(&mut self, around: &Around, name: &str, model: &ModelClaim) -> Result<(), Refusal> {
+    fn model(
+        &mut self,
+        (around, name): (&Around, &str),
+        model: &ModelClaim,
+        votes: Votes,
+    ) -> Result<(), Refusal> {
         if let Err(difference) = model.manifest.compare_file(name, &self.question.content) {
             let refusal = Refusal::from(difference).about(self.question.name);
             self.contradiction = Some(refusal.clone()).filter(|_| self.models_count());
@@ -173,8 +180,8 @@ impl<'a> Case<'a> {
         self.accept_model()?;
         let attestation = model.attestation;
         self.unless_pinned(|| replay::newest_model(self.question, attestation, &around.root))?;
-        let signers = model.vouchers.accepted.clone();
-        self.passing.push(Passing { attestation, signers, stage_and_run: None });
+        let valid_until = model.vouchers.valid_until;
+        self.passing.push(Passing { attestation, votes, valid_until, stage_and_run: None });
         Ok(())
     }
 
@@ -225,26 +232,26 @@ impl<'a> Case<'a> {
         };
         let found = Found { place, content: self.question.content };
         let name = claim.subjects.check(&found)?;
-        self.signed(&claim.vouchers)?;
+        let votes = self.signed(&claim.vouchers)?;
         self.pinned(attestation)?;
         self.accept_run(&claim)?;
         let place = (claim.subjects.root(), name);
-        let standing = self.unless_pinned(|| replay::newest(self.question, attestation, place))?;
+        self.unless_pinned(|| replay::newest(self.question, attestation, place))?;
         self.in_its_place(&claim, name)?;
-        self.is_newest |= standing == Standing::Newest;
         let stage_and_run = Some((claim.stage.clone(), claim.run.clone()));
-        let signers = claim.vouchers.accepted.clone();
-        self.passing.push(Passing { attestation, signers, stage_and_run });
+        let valid_until = claim.vouchers.valid_until;
+        self.passing.push(Passing { attestation, votes, valid_until, stage_and_run });
         Ok(())
     }
 
     /// Check 11. By somebody who counts.
-    fn signed(&self, vouchers: &Vouchers) -> Result<(), PolicyRefusal> {
-        if !vouchers.accepted.is_empty() {
-            return Ok(());
+    fn signed(&self, vouchers: &Vouchers) -> Result<Votes, PolicyRefusal> {
+        let votes = vouchers.votes.only(|signer| self.demand.asks(signer));
+        if !votes.is_empty() {
+            return Ok(votes);
         }
         let (rule, accepted) = (self.rule, self.demand.signers.clone());
-        let signer = vouchers.other.clone().unwrap_or_default();
+        let signer = vouchers.votes.signers().first().copied().unwrap_or_default().to_owned();
         Err(PolicyRefusal::Signer { rule, signer, accepted })
     }
 
@@ -291,27 +298,27 @@ impl<'a> Case<'a> {
     }
 
     /// Check 12. Nobody asks what is newer than a pin.
-    fn unless_pinned(
-        &self,
-        newest: impl FnOnce() -> Result<Standing, Refusal>,
-    ) -> Result<Standing, Refusal> {
-        if self.demand.pin.is_some() { Ok(Standing::Newest) } else { newest() }
+    fn unless_pinned(&self, newest: impl FnOnce() -> Result<(), Refusal>) -> Result<(), Refusal> {
+        if self.demand.pin.is_some() { Ok(()) } else { newest() }
     }
 
-    /// Check 7. What did not come along, and speaks of another place, may not lie where something else
-    /// was published.
+    /// Check 7. What speaks of another place may not lie where something else was published. That it
+    /// came along says nothing: anybody can append it to the claims that lie there.
     fn in_its_place(&self, claim: &RunClaim, name: &str) -> Result<(), Refusal> {
-        let came_along = Travelling(self.question.around).came_along(claim.attestation);
-        if came_along || claim.subjects.below_recorded_root(self.question.path).is_some() {
+        if claim.subjects.below_recorded_root(self.question.path).is_some() {
             return Ok(());
         }
         replay::free(self.question, &format!("{}/{name}", claim.subjects.root()))
     }
 
     fn is_enough(&self) -> bool {
-        let signers = self.passing.iter().flat_map(|passing| passing.signers.iter());
-        let is_undisputed = self.contradiction.is_none() || self.is_newest;
-        is_undisputed && signers.collect::<BTreeSet<_>>().len() >= self.demand.least
+        self.votes().signers().len() >= self.demand.least
+    }
+
+    fn votes(&self) -> Votes {
+        let mut votes = Votes::default();
+        self.passing.iter().for_each(|passing| votes.add_all(&passing.votes));
+        votes
     }
 
     fn has_provenance(&self) -> bool {

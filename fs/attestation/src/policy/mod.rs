@@ -30,6 +30,7 @@ mod show;
 mod signers;
 #[cfg(test)]
 mod tests;
+mod votes;
 mod warning;
 
 pub use around::{Around, Beside};

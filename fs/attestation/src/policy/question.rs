@@ -28,8 +28,10 @@ pub struct Question<'a> {
 pub struct Admission {
     /// The attestations that counted: model signatures first, then provenance.
     pub attestations: Vec<Sha256>,
-    /// Who vouched, by their names in the policy, sorted.
+    /// Who vouched, by their names in the policy, sorted. A signature that fits several stands for one.
     pub signers: Vec<String>,
+    /// Until when all of that counts: certificates end.
+    pub valid_until: Option<Timestamp>,
     /// The stage that made it, if provenance tells.
     pub stage: Option<String>,
     /// The run that made it, if provenance tells.

@@ -81,6 +81,14 @@ pub enum PolicyRefusal {
         /// A sentence.
         reason: String,
     },
+    /// It is a symbolic link to where nothing is guarded.
+    #[error(
+        "'{name}' is a link out of the tree, to where nothing is guarded, or to nobody knows where"
+    )]
+    LeadsOut {
+        /// The link.
+        name: String,
+    },
 }
 
 impl PolicyRefusal {
@@ -102,6 +110,9 @@ impl PolicyRefusal {
             }
             Self::Pinned { .. } => {
                 "restore what was pinned, or write the new attestation into the rule"
+            }
+            Self::LeadsOut { .. } => {
+                "let it lead to a file inside the tree, by a relative path that goes up at its beginning only, or put the file in its place"
             }
             Self::Unverified { .. } => {
                 "try again when nobody writes to it; if it stays so, see to the storage below or choose another level for the rule"

@@ -4,14 +4,13 @@ use attestfs_digest::Sha256;
 use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 
 use super::{
-    belief::Memories,
     document::{Field, Fields, Text, clip, likest},
     error::{Fault, PolicyError},
     level::Level,
     rules::Policy,
     signers::Signers,
 };
-use crate::{name::is_canonical, verify::TrustedSigners};
+use crate::name::is_canonical;
 
 /// Longest glob, in bytes.
 const GLOB_MAX: usize = 1024;
@@ -30,10 +29,8 @@ pub struct Rule {
     pub(super) line: usize,
     pub(super) paths: Vec<String>,
     pub(super) act: Act,
+    /// All whom the policy knows.
     pub(super) signers: Arc<Signers>,
-    /// Those of them whose word counts.
-    pub(super) trusted: TrustedSigners,
-    pub(super) memories: Arc<Memories>,
     matcher: GlobSet,
 }
 
@@ -103,10 +100,8 @@ impl Rule {
             number,
             line,
             paths: paths.into_iter().map(|path| path.text).collect(),
-            trusted: act.trusted(signers),
             act,
             signers: Arc::clone(signers),
-            memories: Arc::default(),
             matcher,
         })
     }
@@ -152,15 +147,6 @@ impl Rule {
 }
 
 impl Act {
-    fn trusted(&self, signers: &Signers) -> TrustedSigners {
-        match self {
-            Self::Refuse(_) => TrustedSigners::default(),
-            Self::Admit(demand) => {
-                signers.trusted().only(|name| demand.signers.iter().any(|asked| asked == name))
-            }
-        }
-    }
-
     /// A reason to refuse needs no other word.
     fn refuse(field: Field<'_>, rest: &Fields<'_>) -> Result<Self, PolicyError> {
         let reason = field.text()?;
@@ -204,6 +190,11 @@ impl Demand {
 }
 
 impl Demand {
+    /// Whether the word of this signer counts.
+    pub(super) fn asks(&self, signer: &str) -> bool {
+        self.signers.iter().any(|asked| asked == signer)
+    }
+
     fn in_short(&self) -> String {
         let signers = self.signers.join(", ");
         let agreement = match (self.least, self.signers.len()) {

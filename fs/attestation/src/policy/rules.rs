@@ -92,13 +92,6 @@ impl Policy {
     }
 }
 
-/// Two policies are equal when they say the same, however they are written.
-impl PartialEq for Policy {
-    fn eq(&self, other: &Self) -> bool {
-        self.to_string() == other.to_string()
-    }
-}
-
 fn check_version(fields: &mut Fields<'_>) -> Result<(), PolicyError> {
     let version = fields.need("version", "write version = 1")?;
     let line = version.line();

@@ -25,7 +25,7 @@ impl fmt::Display for Known {
         writeln!(f, "[signers.{}]", Quoted(&self.name))?;
         match &self.shows {
             Shows::Key(key) => writeln!(f, "key = {}", Quoted(&key.to_pem())),
-            Shows::Certificate { ca, san } => {
+            Shows::Certificate { ca, san, .. } => {
                 writeln!(f, "ca = {}\nsan = {}", Quoted(ca), Quoted(san))
             }
         }

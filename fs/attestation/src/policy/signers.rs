@@ -1,4 +1,7 @@
+use std::sync::Arc;
+
 use super::{
+    belief::Memories,
     document::{Field, Fields, Text},
     error::{Fault, PolicyError},
 };
@@ -17,10 +20,12 @@ const CHOOSE_SAN: &str =
 pub(super) type Read<'r> = &'r mut dyn FnMut(&str) -> Result<Vec<u8>, String>;
 
 /// Whom a policy knows, in the order of its text.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Signers {
     known: Vec<Known>,
     trusted: TrustedSigners,
+    /// What they signed, as far as it was looked at lately.
+    pub(super) memories: Memories,
 }
 
 /// Somebody whose signatures may count.
@@ -32,12 +37,12 @@ pub(super) struct Known {
 }
 
 /// What somebody shows to be believed, as the policy has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) enum Shows {
     /// A signature by this key.
     Key(VerifyingKey),
     /// A certificate of this authority, that names this.
-    Certificate { ca: String, san: String },
+    Certificate { ca: String, san: String, authority: Arc<Authority> },
 }
 
 impl Signers {
@@ -107,24 +112,37 @@ impl Signers {
         let pem = pem(text, &place, AUTHORITY_FILE_MAX, read)?;
         let authority = Authority::new(&pem, Some(pattern))
             .map_err(|source| Fault::Authority { place, source }.at(line))?;
+        let authority = Arc::new(authority);
         let ca = String::from_utf8_lossy(&pem).into_owned();
-        let trusted = self.trusted.clone().with_authority(&name.text, authority);
-        self.with(name, Shows::Certificate { ca, san: san.text }, trusted)
+        let trusted = self.trusted.clone().with_authority(&name.text, Arc::clone(&authority));
+        self.with(name, Shows::Certificate { ca, san: san.text, authority }, trusted)
     }
 
-    /// Two names for one signer would let it count twice.
+    /// Two names for one signer can only be a mistake: its signature counts for one of them.
     fn with(
         mut self,
         name: Text,
         shows: Shows,
         trusted: TrustedSigners,
     ) -> Result<Self, PolicyError> {
-        if let Some(same) = self.known.iter().find(|other| other.shows == shows) {
+        if let Some(same) = self.known.iter().find(|other| other.shows.is_same(&shows)) {
             let (first, second) = (same.name.clone(), name.text);
             return Err(Fault::SameSigner { first, second }.at(name.line));
         }
         self.known.push(Known { name: name.text, line: name.line, shows });
         Ok(Self { trusted, ..self })
+    }
+}
+
+impl Shows {
+    fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Key(key), Self::Key(other)) => key == other,
+            (Self::Certificate { authority, .. }, Self::Certificate { authority: other, .. }) => {
+                authority.is_same(other)
+            }
+            _ => false,
+        }
     }
 }
 

@@ -16,6 +16,7 @@
 //! | 11 | the policy accepts it | [`crate::Rule::judge`] | [`crate::Admission`] |
 //! | 12 | nothing newer replaces it | [`crate::Rule::judge`] | [`crate::Admission`] |
 //! | 13 | the lock has it | [`crate::Lock::check`] | |
+//! | 14 | published content is not changed | the mount, of who writes | |
 //!
 //! The last three are made by the gate of a mount, where a policy or a lock asks for them.
 //!
@@ -43,7 +44,9 @@ mod verifier;
 pub use claim::{Claim, Vouched};
 pub use examined::Examined;
 pub use model::{Covered, SignedModel};
-pub use publications::{Publication, Publications, Unavailable};
+pub use publications::{
+    Latest, NothingPublished, Publication, Publications, Unavailable, root_and_name,
+};
 pub use refusal::Refusal;
 pub use report::{Attested, MaterialReport, ModelReport, Origin, Stranger, Verified};
 pub use signed::Signed;

@@ -207,11 +207,21 @@ pub enum Refusal {
         /// When the file was changed last.
         changed: Timestamp,
     },
+    /// 14. Somebody wants to change what a statement speaks of.
+    #[error(
+        "'{name}' is what attestation {attestation} published, and published content cannot be changed"
+    )]
+    Immutable {
+        /// The file.
+        name: String,
+        /// Which published it.
+        attestation: Sha256,
+    },
 }
 
 impl Refusal {
     /// The titles of the checks, that of number 1 first.
-    pub const CHECKS: [&'static str; 13] = [
+    pub const CHECKS: [&'static str; 14] = [
         "an attestation is at hand",
         "its payload type is known",
         "its signer is trusted",
@@ -225,6 +235,7 @@ impl Refusal {
         "the policy accepts it",
         "nothing newer replaces it",
         "the lock has it",
+        "published content is not changed",
     ];
 
     /// The number and the title of the check that failed.
@@ -303,6 +314,7 @@ impl Refusal {
             Self::Policy(_) => 11,
             Self::Superseded { .. } => 12,
             Self::NotLocked { .. } | Self::LockMismatch { .. } => 13,
+            Self::Immutable { .. } => 14,
         }
     }
 
@@ -310,7 +322,7 @@ impl Refusal {
     pub fn next_step(&self) -> &'static str {
         match self {
             Self::Unattested { .. } => {
-                "if it was changed, restore it; if no run wrote it, produce it under 'attestfs run'; if its attestation is elsewhere, name it with --bundle or --state"
+                "if it was changed, restore it; if it came from elsewhere, bring the model.sig and claims.jsonl of its directory along; if no run wrote it, produce it under 'attestfs run', or have its directory signed with 'attestfs sign'"
             }
             Self::Unavailable(_) => {
                 "look at the log of the store: 'attestfs doctor' says where it is and whether it can be read"
@@ -344,7 +356,9 @@ impl Refusal {
             Self::OutcomeNotSuccess { .. } => {
                 "use a checkpoint that this run committed, or run the stage again"
             }
-            Self::WrongSubject { .. } => "move it back to the name under which it was attested",
+            Self::WrongSubject { .. } => {
+                "move it back to the name under which it was attested; if it is to replace what was here, copy it under 'attestfs run --out'"
+            }
             Self::ManifestNotSeen { .. } => {
                 "fetch the file '<digest>.manifest' from the state directory of the producer, or the claims.jsonl that travels with the artifact"
             }
@@ -366,6 +380,9 @@ impl Refusal {
             }
             Self::NotLocked { .. } => {
                 "if the command is meant to open it, take it into the lock with --lock-update"
+            }
+            Self::Immutable { .. } => {
+                "to replace it, name it with --out; or write a new file and rename it over this one"
             }
             Self::LockMismatch { .. } => {
                 "restore the locked content; if the change is meant, take it into the lock with --lock-update"

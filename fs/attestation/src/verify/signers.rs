@@ -19,7 +19,9 @@ pub struct TrustedSigners(Vec<Trusted>);
 /// Who made a signature that was believed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signer {
-    name: Arc<str>,
+    /// Never empty.
+    names: Vec<Arc<str>>,
+    key: KeyHint,
     identity: SignerIdentity,
 }
 
@@ -64,14 +66,8 @@ impl TrustedSigners {
 
     /// And whomever this authority names.
     #[must_use]
-    pub fn with_authority(self, name: &str, authority: Authority) -> Self {
-        self.with(name, Credential::Authority(Arc::new(authority)))
-    }
-
-    /// Those of them whose names are wanted.
-    #[must_use]
-    pub fn only(&self, is_wanted: impl Fn(&str) -> bool) -> Self {
-        Self(self.0.iter().filter(|trusted| is_wanted(&trusted.name)).cloned().collect())
+    pub fn with_authority(self, name: &str, authority: impl Into<Arc<Authority>>) -> Self {
+        self.with(name, Credential::Authority(authority.into()))
     }
 
     /// Their names, in the order in which they were added.
@@ -92,16 +88,24 @@ impl TrustedSigners {
     }
 
     fn by_certificate(&self, bundle: &Bundle, now: Timestamp) -> Result<Signer, Refusal> {
-        // 3. Of all authorities one must vouch; that of several refusals is told which came furthest.
+        // 3. Of all authorities one must vouch, and all that do are told; of several refusals that which
+        //    came furthest.
         let mut authorities = self.authorities().peekable();
         if authorities.peek().is_none() {
             return Err(Refusal::CertificateSigner);
         }
         let chain = Chain::read(&bundle.certificates())?;
+        let mut names = Vec::new();
+        let mut vouched: Option<(CertificateIdentity, VerifyingKey)> = None;
         let mut furthest: Option<CertificateRefusal> = None;
         for (name, authority) in authorities {
             match authority.vouch(&chain, now) {
-                Ok((identity, key)) => return by_leaf(bundle, name, identity, &key),
+                Ok((identity, key)) => {
+                    names.push(Arc::clone(name));
+                    let until = identity.valid_until;
+                    let (first, _) = vouched.get_or_insert((identity, key));
+                    first.valid_until = first.valid_until.min(until);
+                }
                 Err(refusal) => {
                     furthest = Some(match furthest {
                         Some(before) => before.or_further(refusal),
@@ -110,7 +114,10 @@ impl TrustedSigners {
                 }
             }
         }
-        Err(furthest.map_or(Refusal::CertificateSigner, Refusal::Certificate))
+        match vouched {
+            Some((identity, key)) => by_leaf(bundle, names, identity, &key),
+            None => Err(furthest.map_or(Refusal::CertificateSigner, Refusal::Certificate)),
+        }
     }
 
     fn with(mut self, name: &str, credential: Credential) -> Self {
@@ -149,14 +156,17 @@ fn by_key(
     let message = bundle.pae();
     keys.into_iter()
         .find(|(_, key)| key.verifies(&message, bundle.signature()))
-        .map(|(name, key)| Signer::new(name, SignerIdentity::Key(key.hint())))
+        .map(|(name, key)| {
+            let (names, key) = (vec![Arc::clone(name)], key.hint());
+            Signer { names, key, identity: SignerIdentity::Key(key) }
+        })
         .ok_or_else(|| Refusal::BadSignature { hint: clip(hint) })
 }
 
 /// 4. Over the PAE, by the key in the certificate.
 fn by_leaf(
     bundle: &Bundle,
-    name: &Arc<str>,
+    names: Vec<Arc<str>>,
     identity: CertificateIdentity,
     key: &VerifyingKey,
 ) -> Result<Signer, Refusal> {
@@ -164,20 +174,22 @@ fn by_leaf(
         let hint = format!("in the certificate of '{}'", identity.name);
         return Err(Refusal::BadSignature { hint });
     }
-    Ok(Signer::new(name, SignerIdentity::Certificate(identity)))
+    Ok(Signer { names, key: key.hint(), identity: SignerIdentity::Certificate(identity) })
 }
 
 impl Signer {
-    fn new(name: &Arc<str>, identity: SignerIdentity) -> Self {
-        Self { name: Arc::clone(name), identity }
+    /// What whoever trusts it calls it: in a policy the name under `[signers]`. More than one, where
+    /// several authorities vouch for a certificate; then the signature counts for any of them.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(|name| &**name)
     }
 
-    /// What whoever trusts it calls it: in a policy the name under `[signers]`.
-    pub fn name(&self) -> &str {
-        &self.name
+    /// The key that made the signature, its own or that of its certificate.
+    pub fn key(&self) -> KeyHint {
+        self.key
     }
 
-    /// Until when the signature counts: a key has no end, a certificate has.
+    /// Until when the signature counts, for all of its names: a key has no end, a certificate has.
     pub fn valid_until(&self) -> Option<Timestamp> {
         match &self.identity {
             SignerIdentity::Key(_) => None,

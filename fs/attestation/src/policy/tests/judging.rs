@@ -1,5 +1,7 @@
 //! Whose word counts, of which kind, and how many must agree.
 
+use jiff::SignedDuration;
+
 use crate::run::{CommitKind, Outcome};
 
 use super::*;
@@ -272,15 +274,8 @@ fn what_is_remembered_is_checked_again_after_a_minute() {
     bench.store.published.bundles[0] = bench_garbage(&bench.store.published.bundles[0]);
     let now: Timestamp = NOW.parse().unwrap();
     for (seconds, is_admitted) in [(60, true), (61, false), (-1, false)] {
-        let question = Question {
-            name: "model/model.bin",
-            path: FILE,
-            content: content("W"),
-            around: &[],
-            store: &bench.store,
-            now: now + jiff::SignedDuration::from_secs(seconds),
-        };
-        let verdict = policy.rules()[0].judge(&question);
+        let then = now + SignedDuration::from_secs(seconds);
+        let verdict = bench.judge_at(then, &policy, FILE, "W");
         assert_eq!(verdict.is_ok(), is_admitted, "{seconds}: {verdict:?}");
     }
 }

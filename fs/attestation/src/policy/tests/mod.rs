@@ -131,6 +131,16 @@ impl Bench {
     }
 
     fn judge_by(&self, policy: &Policy, path: &str, text: &str) -> Result<Admission, Refusal> {
+        self.judge_at(NOW.parse().unwrap(), policy, path, text)
+    }
+
+    fn judge_at(
+        &self,
+        now: Timestamp,
+        policy: &Policy,
+        path: &str,
+        text: &str,
+    ) -> Result<Admission, Refusal> {
         let name = path.strip_prefix("/data/").unwrap();
         let around: Vec<_> = self.around_of(path).collect();
         let question = Question {
@@ -139,7 +149,7 @@ impl Bench {
             content: content(text),
             around: &around,
             store: &self.store,
-            now: NOW.parse::<Timestamp>().unwrap(),
+            now,
         };
         policy.rule_for(name).unwrap().judge(&question)
     }

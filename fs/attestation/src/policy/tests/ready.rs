@@ -62,6 +62,30 @@ fn serving_admits_our_pipeline_and_the_hub_by_its_certificate() {
 }
 
 #[test]
+fn serving_refuses_an_unattested_file_of_any_name() {
+    let bench = Bench::new();
+    let policy = ready(SERVING, &bench, &Holder::root("CA"));
+    for name in [
+        "model.safetensors",
+        "model.safetensors.index.json",
+        "model.PT",
+        "model.pth",
+        "model.ckpt",
+        "model.h5",
+        "model.keras",
+        "model.npz",
+        "model.msgpack",
+        "MODEL.PKL",
+        "model",
+        ".hidden",
+        "deep/below/x",
+        "\\xff",
+    ] {
+        refused(bench.judge_by(&policy, &format!("/data/{name}"), "W"), 1, "no attestation");
+    }
+}
+
+#[test]
 fn serving_refuses_pickles_other_authorities_and_other_names() {
     let (mut bench, ca) = (Bench::new(), Holder::root("Hub CA"));
     let policy = ready(SERVING, &bench, &ca);

@@ -89,6 +89,20 @@ fn what_was_replaced_is_not_brought_back_by_a_signature_that_the_store_does_not_
     bench.judge(&format!("attestation = \"sha256:{reviewed}\""), FILE, "OLD").unwrap();
 }
 
+/// Of publications of the same content that follow each other a store may keep the last one only.
+#[test]
+fn what_was_replaced_stays_so_when_the_store_no_longer_knows_which_statement_published_it() {
+    let mut bench = Bench::new();
+    let mut earlier = trained("OLD");
+    earlier.run.host = "earlier".to_owned();
+    bench.publish(&trained("OLD"), "trainer");
+    let forgotten = bench.bundle(&earlier, "trainer");
+    bench.travels("/data/copy", vec![forgotten]);
+    bench.judge("", "/data/copy/model.bin", "OLD").unwrap();
+    bench.publish(&trained("NEW"), "trainer");
+    refused(bench.judge("", "/data/copy/model.bin", "OLD"), 12, "something newer");
+}
+
 /// The same content, made by a run that this store did not see.
 fn of_another_machine(weights: &str) -> Commit {
     let mut other = trained(weights);
@@ -171,10 +185,34 @@ fn what_was_published_elsewhere_may_lie_only_where_nothing_else_was() {
         7,
         "attested as '/data/model/model.bin'",
     );
-    // Its own directory came along.
+    // That its claims came along says nothing: anybody can append a line to a file that is not signed.
     let bundle = bench.bundle(&trained("W"), "trainer");
-    bench.travels("/data/copies", vec![bundle]);
-    bench.judge("", "/data/copies/model.bin", "W").unwrap();
+    bench.travels("/data/copies", vec![bundle.clone()]);
+    let verdict = bench.judge("", "/data/copies/model.bin", "W");
+    refused(verdict, 7, "attested as '/data/model/model.bin'");
+    bench.travels("/data/elsewhere", vec![bundle]);
+    bench.judge("", "/data/elsewhere/model.bin", "W").unwrap();
+}
+
+#[test]
+fn the_newest_of_one_model_does_not_overrule_the_signature_and_the_history_of_another() {
+    let mut bench = Bench::new();
+    bench.publish(&trained("A"), "trainer");
+    let mut other = trained("B");
+    other.root.path = "/data/other".to_owned();
+    bench.publish(&other, "trainer");
+    bench.publishes_model("/data/other", &[("model.bin", "B")], "trainer");
+    let signature = Bundle::sign_model(model(&[("model.bin", "B")]), bench.key("trainer")).unwrap();
+    let bundles = vec![bench.bundle(&other, "trainer"), bench.bundle(&trained("A"), "trainer")];
+    let appended = Claims { bundles, ..Claims::default() }.to_jsonl();
+    let beside = Beside::parse(Some(&signature.to_json()), Some(&appended));
+    bench.around.insert("/data/other".to_owned(), Arc::new(beside));
+    refused(bench.judge("", "/data/other/model.bin", "A"), 8, "'other/model.bin' was changed");
+    let rule = r#"kinds = ["slsa-provenance"]"#;
+    refused(bench.judge(rule, "/data/other/model.bin", "A"), 8, "'other/model.bin' was changed");
+    // Nor where the store knows nothing of this place: then the signature has the last word.
+    bench.store.history.remove("/data/other/model.bin");
+    refused(bench.judge("", "/data/other/model.bin", "A"), 8, "'other/model.bin' was changed");
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! The storage we front: every call goes through a descriptor beneath the root, never through a
 //! joined path, so that no name and no symbolic link leads out of the tree.
 
+mod read_only;
+
 use std::{
     collections::HashMap,
     ffi::{OsStr, OsString},
@@ -17,11 +19,13 @@ use std::{
 
 use rustix::{
     fs::{
-        AtFlags, CWD, FallocateFlags, FileType, Gid, Mode, OFlags, RawDir, RenameFlags,
+        Access, AtFlags, CWD, FallocateFlags, FileType, Gid, Mode, OFlags, RawDir, RenameFlags,
         ResolveFlags, SeekFrom, StatVfs, Statx, Timestamps, Uid, XattrFlags,
     },
     io::Errno,
 };
+
+pub(crate) use read_only::ReadOnly;
 
 use crate::identity::{Filesystem, Identity, STAT_MASK};
 
@@ -83,7 +87,12 @@ pub trait Backing: Debug + Send + Sync {
     fn lookup(&self, parent: &Node, name: &OsStr) -> Result<Node>;
     /// Opens the file at a path relative to the root, following no symbolic link.
     fn resolve(&self, path: &Path) -> Result<Node>;
+    /// Where a path relative to the root leads when every symbolic link is followed, relative to the
+    /// root as well. XDEV when it leads out.
+    fn follow(&self, path: &Path) -> Result<PathBuf>;
     fn stat(&self, file: BorrowedFd<'_>) -> Result<Stat>;
+    /// Whether this process may write to it, as far as permissions go.
+    fn may_write(&self, node: &Node) -> bool;
     /// `flags` may hold an access mode and nothing else.
     fn open(&self, node: &Node, flags: OFlags) -> Result<File>;
     fn create(&self, parent: &Node, name: &OsStr, flags: OFlags, mode: Mode) -> Result<File>;
@@ -169,11 +178,27 @@ impl Backing for Directory {
         open_beneath(&self.root, path, ResolveFlags::NO_SYMLINKS)
     }
 
+    fn follow(&self, path: &Path) -> Result<PathBuf> {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let found = rustix::fs::openat2(&self.root, path, flags, Mode::empty(), BENEATH)?;
+        let place = |file: BorrowedFd<'_>| {
+            let name = rustix::fs::readlink(by_descriptor(file), Vec::new())?;
+            Ok::<_, Errno>(PathBuf::from(OsString::from_vec(name.into_bytes())))
+        };
+        let (found, root) = (place(found.as_fd())?, place(self.root.as_fd())?);
+        found.strip_prefix(root).map(Path::to_owned).map_err(|_elsewhere| Errno::XDEV)
+    }
+
     fn stat(&self, file: BorrowedFd<'_>) -> Result<Stat> {
         let statx = rustix::fs::statx(file, c"", AtFlags::EMPTY_PATH, STAT_MASK)?;
         let device = rustix::fs::makedev(statx.stx_dev_major, statx.stx_dev_minor);
         let filesystem = self.filesystem(device, file)?;
         Ok(Stat { statx, identity: Identity::from_statx(filesystem, &statx) })
+    }
+
+    fn may_write(&self, node: &Node) -> bool {
+        let flags = AtFlags::EACCESS;
+        rustix::fs::accessat(CWD, by_descriptor(node), Access::WRITE_OK, flags).is_ok()
     }
 
     fn open(&self, node: &Node, flags: OFlags) -> Result<File> {

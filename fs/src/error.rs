@@ -29,6 +29,22 @@ pub enum Error {
     /// The caller's buffer is too small for the value.
     #[error("the buffer is too small")]
     TooSmall,
+    /// What attestfs shows of itself, in `.attestfs`, cannot be changed.
+    #[error("made up by attestfs, and read-only")]
+    ReadOnly,
+    /// The gate does not let this content be read. Why was told as [`Fact::Refused`](crate::Fact).
+    #[error("refused by the gate")]
+    Refused,
+    /// Published content is immutable: it was to be opened for writing, truncated or allocated. Told as
+    /// [`Fact::Refused`](crate::Fact) as well.
+    #[error("published content cannot be changed")]
+    Published,
+    /// Somebody has the file open whose every read is verified, and would read the change.
+    #[error("open elsewhere for verified reading")]
+    InUse,
+    /// The bytes that the backing store gave are not those of the content's digest.
+    #[error("the bytes do not have their digest")]
+    WrongBytes,
 }
 
 impl Error {
@@ -38,11 +54,15 @@ impl Error {
             Self::Backing(errno) => errno,
             Self::UnknownInode => Errno::STALE,
             Self::UnknownHandle => Errno::BADF,
-            Self::ReservedAttribute => Errno::PERM,
+            Self::ReservedAttribute | Self::Published => Errno::PERM,
             Self::NoAttribute => Errno::NODATA,
             Self::NotSupported => Errno::OPNOTSUPP,
             Self::Invalid => Errno::INVAL,
             Self::TooSmall => Errno::RANGE,
+            Self::ReadOnly => Errno::ROFS,
+            Self::Refused => Errno::ACCESS,
+            Self::InUse => Errno::TXTBSY,
+            Self::WrongBytes => Errno::IO,
         };
         errno.raw_os_error()
     }

@@ -1,6 +1,7 @@
-use std::fmt;
+use std::{ffi::OsString, fmt, os::unix::ffi::OsStringExt, path::PathBuf};
 
-use attestfs_digest::Digests;
+use attestfs_attestation::unescaped;
+use attestfs_digest::{Digests, Sha256};
 use serde::{Deserialize, Serialize};
 
 use crate::identity::{FileKey, Identity};
@@ -21,6 +22,11 @@ pub struct TreePath {
 }
 
 impl TreePath {
+    /// As system calls want it, relative to the tree's root.
+    pub(crate) fn relative(&self) -> PathBuf {
+        PathBuf::from(OsString::from_vec(unescaped(&self.path)))
+    }
+
     /// For a file whose directories were moved about below the mount so that no path leads to it.
     pub(crate) fn nowhere() -> Self {
         Self { tree: 0, path: "?".to_owned() }
@@ -38,8 +44,9 @@ impl fmt::Display for TreePath {
 pub struct Process {
     /// Thread group id as the serving process sees it.
     pub pid: Option<u32>,
-    /// Of the caller, at open.
-    pub uid: u32,
+    /// Of the caller, at open. Through a mount with mapped user ids the kernel tells it only of those
+    /// who create something, as the id that the new file gets.
+    pub uid: Option<u32>,
     /// `/proc/<pid>/exe`.
     pub executable: Option<String>,
     /// The path in `/proc/<pid>/cgroup`.
@@ -80,6 +87,10 @@ pub enum Unsealed {
     /// Somebody changed it below the mount after it was sealed.
     #[error("changed below the mount")]
     ChangedBelow,
+    /// A rule guards it, and the run built it on content that was not admitted: what the run may not
+    /// read itself it does not vouch for.
+    #[error("built on content that was not admitted: it has to be emptied first")]
+    NotAdmitted,
     /// The backing store failed.
     #[error("it could not be read back: {0}")]
     Unreadable(String),
@@ -101,6 +112,14 @@ pub enum Fact {
         path: TreePath,
         /// Who.
         by: Process,
+    },
+    /// The run opened a material of several links, and may have done so by this name as well: the
+    /// kernel says which file it opens, not by which of its names.
+    OpenedAs {
+        /// As in [`Fact::Opened`].
+        version: RunVersion,
+        /// Another name than those that were told of this version.
+        path: TreePath,
     },
     /// The digest of a material, of exactly this identity.
     Hashed {
@@ -161,5 +180,34 @@ pub enum Fact {
     Gone {
         /// As in [`Fact::Written`].
         version: RunVersion,
+    },
+    /// The gate refused to let this content be read, or would have in audit mode; or what was
+    /// published was to be changed. Told when it happens; the same refusal to the same process not
+    /// twice within a second.
+    Refused {
+        /// By which name.
+        path: TreePath,
+        /// Of the content, where it is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sha256: Option<Sha256>,
+        /// The number of the check that failed.
+        check: u8,
+        /// A sentence.
+        reason: String,
+        /// What whoever reads this can do about it.
+        next_step: String,
+        /// Whether the open failed; not in audit mode.
+        enforced: bool,
+        /// Who wanted to read or to change it.
+        by: Process,
+    },
+    /// Published content that the run did not write lost its last name through the mount.
+    Removed {
+        /// Which file.
+        file: FileKey,
+        /// The name that went last.
+        path: TreePath,
+        /// Who.
+        by: Process,
     },
 }

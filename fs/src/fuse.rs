@@ -7,6 +7,7 @@ use std::{
     io,
     os::fd::OwnedFd,
     path::Path,
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -22,19 +23,22 @@ use rustix::fs::{FallocateFlags, Mode, OFlags, SeekFrom, StatxTimestamp};
 use crate::{
     backing::DirectoryEntry,
     error::Error,
+    gate::Waiters,
+    meter::{Operation, Room, Watch, meter},
     run::Caller,
-    vfs::{AttributeChange, Attributes, HandleId, InodeId, NewTime, PageCache, Vfs},
+    vfs::{Answer, AttributeChange, Attributes, HandleId, InodeId, NewTime, PageCache, Vfs},
 };
 
 /// Answers the requests that come through `device` until the filesystem is unmounted.
 ///
 /// # Errors
 /// When the handshake with the kernel fails.
-pub(crate) fn session(vfs: Vfs, device: OwnedFd, threads: usize) -> io::Result<Service> {
+pub(crate) fn session(vfs: Arc<Vfs>, device: OwnedFd, threads: usize) -> io::Result<Service> {
     let mut config = Config::default();
     config.acl = SessionACL::All;
     config.n_threads = Some(threads.max(1));
-    let session = Session::from_fd(Adapter { vfs }, device, SessionACL::All, config)?;
+    let adapter = Adapter { vfs, waiting: Arc::default() };
+    let session = Session::from_fd(adapter, device, SessionACL::All, config)?;
     Ok(Service(session))
 }
 
@@ -57,7 +61,54 @@ impl Service {
 
 #[derive(Debug)]
 struct Adapter {
-    vfs: Vfs,
+    vfs: Arc<Vfs>,
+    /// For answers that take their time.
+    waiting: Arc<WaitingRooms>,
+}
+
+/// Whoever waits for a signature to be checked does not wait behind those who wait for hashing, nor
+/// behind those who look through all attestations.
+#[derive(Debug)]
+struct WaitingRooms {
+    judging: Waiters,
+    hashing: Waiters,
+    listing: Waiters,
+}
+
+impl Default for WaitingRooms {
+    fn default() -> Self {
+        Self {
+            judging: Waiters::of(Room::JUDGING),
+            hashing: Waiters::of(Room::HASHING),
+            listing: Waiters::of(Room::LISTING),
+        }
+    }
+}
+
+impl WaitingRooms {
+    /// Gives the answer, after hashing if it takes that. Who waits for a file that somebody else is
+    /// hashing leaves the thread to others meanwhile.
+    fn go_on<T: 'static>(
+        self: &Arc<Self>,
+        answer: Answer<T>,
+        give: impl FnOnce(Result<T, Error>) + Send + 'static,
+    ) {
+        let rooms = Arc::clone(self);
+        match answer {
+            Answer::Now(result) => give(result),
+            Answer::Later(hash) => self.hashing.add(move || rooms.go_on(hash(), give)),
+            Answer::AfterHashing(hashing, hash) => hashing.then(move |news| {
+                let again = Arc::clone(&rooms);
+                rooms.hashing.add(move || again.go_on(hash(news), give));
+            }),
+        }
+    }
+
+    fn close(&self) {
+        self.judging.close();
+        self.hashing.close();
+        self.listing.close();
+    }
 }
 
 /// How long the kernel may answer from what it was told. Names and attributes also change below
@@ -75,21 +126,31 @@ const WRITE_MAX: u32 = 4 << 20;
 const BACKGROUND_MAX: u16 = 64;
 
 /// Never the writeback cache: it hides who wrote, and when.
-const CAPABILITIES: [InitFlags; 9] = [
+const CAPABILITIES: [InitFlags; 8] = [
     InitFlags::FUSE_ATOMIC_O_TRUNC,
     InitFlags::FUSE_HANDLE_KILLPRIV_V2,
     InitFlags::FUSE_AUTO_INVAL_DATA,
     InitFlags::FUSE_ASYNC_READ,
     InitFlags::FUSE_PARALLEL_DIROPS,
     InitFlags::FUSE_ASYNC_DIO,
-    InitFlags::FUSE_CACHE_SYMLINKS,
     InitFlags::FUSE_DO_READDIRPLUS,
     InitFlags::FUSE_READDIRPLUS_AUTO,
 ];
 
+impl Adapter {
+    /// Who asks.
+    fn caller(&self, request: &Request) -> Caller {
+        let thread = if self.vfs.sees_callers() { request.pid() } else { 0 };
+        Caller { uid: request.uid(), gid: request.gid(), thread }
+    }
+}
+
 impl Filesystem for Adapter {
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        for capability in CAPABILITIES {
+        let mapped = self.vfs.maps_users().then_some(InitFlags::FUSE_ALLOW_IDMAP);
+        // Where a guarded link leads is asked each time that somebody follows it.
+        let cached = (!self.vfs.guards()).then_some(InitFlags::FUSE_CACHE_SYMLINKS);
+        for capability in CAPABILITIES.into_iter().chain(mapped).chain(cached) {
             if config.add_capabilities(capability).is_err() {
                 tracing::debug!(?capability, "the kernel does not offer this");
             }
@@ -105,25 +166,32 @@ impl Filesystem for Adapter {
     }
 
     fn destroy(&mut self) {
+        self.waiting.close();
         self.vfs.release_all();
     }
 
-    fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        answer_entry(reply, &self.vfs.lookup(inode(parent), name));
+    fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let found =
+            timed(Operation::Lookup, || self.vfs.lookup(inode(parent), name, self.caller(request)));
+        answer_entry(reply, &found);
     }
 
     fn forget(&self, _request: &Request, id: INodeNo, lookups: u64) {
+        let watch = meter().start(Operation::Forget);
         self.vfs.forget(inode(id), lookups);
+        watch.stop(&Ok(()));
     }
 
     fn getattr(
         &self,
         _request: &Request,
         id: INodeNo,
-        _handle: Option<FileHandle>,
+        handle: Option<FileHandle>,
         reply: ReplyAttr,
     ) {
-        answer_attributes(reply, &self.vfs.attributes(inode(id)));
+        let handle = handle.map(|handle| HandleId(handle.0));
+        let attributes = timed(Operation::GetAttributes, || self.vfs.attributes(inode(id), handle));
+        answer_attributes(reply, &attributes);
     }
 
     fn setattr(
@@ -153,12 +221,17 @@ impl Filesystem for Adapter {
             modified: modified.map(new_time),
         };
         let handle = handle.map(|handle| HandleId(handle.0));
-        let result = self.vfs.change_attributes(inode(id), handle, change, caller(request));
-        answer_attributes(reply, &result);
+        let watch = meter().start(Operation::SetAttributes);
+        let changed = self.vfs.change_attributes(inode(id), handle, change, self.caller(request));
+        self.answer_when_decided(watch, changed, reply, |reply, changed| {
+            answer_attributes(reply, &changed);
+        });
     }
 
-    fn readlink(&self, _request: &Request, id: INodeNo, reply: ReplyData) {
-        match self.vfs.read_link(inode(id)) {
+    fn readlink(&self, request: &Request, id: INodeNo, reply: ReplyData) {
+        let target =
+            timed(Operation::ReadLink, || self.vfs.read_link(inode(id), self.caller(request)));
+        match target {
             Ok(target) => reply.data(target.as_os_str().as_encoded_bytes()),
             Err(error) => reply.error(errno(error)),
         }
@@ -176,7 +249,10 @@ impl Filesystem for Adapter {
     ) {
         let kind = rustix::fs::FileType::from_raw_mode(mode);
         let what = (kind, permissions(mode), u64::from(device));
-        answer_entry(reply, &self.vfs.make_node(inode(parent), name, what, caller(request)));
+        let made = timed(Operation::MakeNode, || {
+            self.vfs.make_node(inode(parent), name, what, self.caller(request))
+        });
+        answer_entry(reply, &made);
     }
 
     fn mkdir(
@@ -189,15 +265,20 @@ impl Filesystem for Adapter {
         reply: ReplyEntry,
     ) {
         let mode = permissions(mode);
-        answer_entry(reply, &self.vfs.make_directory(inode(parent), name, mode, caller(request)));
+        let made = timed(Operation::MakeDirectory, || {
+            self.vfs.make_directory(inode(parent), name, mode, self.caller(request))
+        });
+        answer_entry(reply, &made);
     }
 
-    fn unlink(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        answer(reply, self.vfs.unlink(inode(parent), name));
+    fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let unlink = || self.vfs.unlink(inode(parent), name, self.caller(request));
+        answer(reply, timed(Operation::Unlink, unlink));
     }
 
     fn rmdir(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        answer(reply, self.vfs.remove_directory(inode(parent), name));
+        let remove = || self.vfs.remove_directory(inode(parent), name);
+        answer(reply, timed(Operation::RemoveDirectory, remove));
     }
 
     fn symlink(
@@ -208,12 +289,15 @@ impl Filesystem for Adapter {
         target: &Path,
         reply: ReplyEntry,
     ) {
-        answer_entry(reply, &self.vfs.symlink(inode(parent), name, target, caller(request)));
+        let made = timed(Operation::Symlink, || {
+            self.vfs.symlink(inode(parent), name, target, self.caller(request))
+        });
+        answer_entry(reply, &made);
     }
 
     fn rename(
         &self,
-        _request: &Request,
+        request: &Request,
         parent: INodeNo,
         name: &OsStr,
         new_parent: INodeNo,
@@ -221,11 +305,12 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let Some(flags) = rename_flags(flags) else {
-            return reply.error(Errno::EINVAL);
+        let (from, to) = ((inode(parent), name), (inode(new_parent), new_name));
+        let rename = || {
+            let flags = rename_flags(flags).ok_or(Error::Invalid)?;
+            self.vfs.rename(from, to, flags, self.caller(request))
         };
-        let result = self.vfs.rename((inode(parent), name), (inode(new_parent), new_name), flags);
-        answer(reply, result);
+        answer(reply, timed(Operation::Rename, rename));
     }
 
     fn link(
@@ -236,14 +321,18 @@ impl Filesystem for Adapter {
         new_name: &OsStr,
         reply: ReplyEntry,
     ) {
-        answer_entry(reply, &self.vfs.link(inode(id), inode(new_parent), new_name));
+        let linked =
+            timed(Operation::Link, || self.vfs.link(inode(id), inode(new_parent), new_name));
+        answer_entry(reply, &linked);
     }
 
     fn open(&self, request: &Request, id: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        match self.vfs.open(inode(id), open_flags(flags.0), caller(request)) {
+        let watch = meter().start(Operation::Open);
+        let opened = self.vfs.open(inode(id), open_flags(flags.0), self.caller(request));
+        self.answer_when_decided(watch, opened, reply, |reply, opened| match opened {
             Ok((handle, cache)) => reply.opened(FileHandle(handle.0), fopen_flags(cache)),
             Err(error) => reply.error(errno(error)),
-        }
+        });
     }
 
     fn create(
@@ -257,7 +346,9 @@ impl Filesystem for Adapter {
         reply: ReplyCreate,
     ) {
         let (mode, flags) = (permissions(mode), open_flags(flags));
-        match self.vfs.create(inode(parent), name, mode, flags, caller(request)) {
+        let watch = meter().start(Operation::Create);
+        let created = self.vfs.create(inode(parent), name, mode, flags, self.caller(request));
+        self.answer_when_decided(watch, created, reply, |reply, created| match created {
             Ok((attributes, handle)) => reply.created(
                 &LIFETIME,
                 &file_attr(&attributes),
@@ -266,7 +357,7 @@ impl Filesystem for Adapter {
                 FopenFlags::empty(),
             ),
             Err(error) => reply.error(errno(error)),
-        }
+        });
     }
 
     fn read(
@@ -285,8 +376,14 @@ impl Filesystem for Adapter {
             if buffer.len() < size {
                 buffer.resize(size, 0);
             }
-            match self.vfs.read(HandleId(handle.0), &mut buffer[..size], offset) {
-                Ok(count) => reply.data(&buffer[..count]),
+            let read = timed(Operation::Read, || {
+                self.vfs.read(HandleId(handle.0), &mut buffer[..size], offset)
+            });
+            match read {
+                Ok(count) => {
+                    meter().read(count);
+                    reply.data(&buffer[..count]);
+                }
                 Err(error) => reply.error(errno(error)),
             }
         });
@@ -305,7 +402,8 @@ impl Filesystem for Adapter {
         reply: ReplyWrite,
     ) {
         let drop_bits = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-        answer_written(reply, self.vfs.write(HandleId(handle.0), data, offset, drop_bits));
+        let write = || self.vfs.write(HandleId(handle.0), data, offset, drop_bits);
+        answer_written(reply, timed(Operation::Write, write));
     }
 
     fn flush(
@@ -317,7 +415,7 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         // Writes are stored before they are answered, so close() has nothing left to report.
-        reply.ok();
+        answer(reply, timed(Operation::Flush, || Ok(())));
     }
 
     fn release(
@@ -330,8 +428,11 @@ impl Filesystem for Adapter {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        self.vfs.release(HandleId(handle.0));
-        reply.ok();
+        let release = || {
+            self.vfs.release(HandleId(handle.0));
+            Ok(())
+        };
+        answer(reply, timed(Operation::Release, release));
     }
 
     fn fsync(
@@ -342,11 +443,14 @@ impl Filesystem for Adapter {
         data_only: bool,
         reply: ReplyEmpty,
     ) {
-        answer(reply, self.vfs.sync(HandleId(handle.0), data_only));
+        answer(reply, timed(Operation::Sync, || self.vfs.sync(HandleId(handle.0), data_only)));
     }
 
-    fn opendir(&self, _request: &Request, id: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        match self.vfs.open_directory(inode(id)) {
+    fn opendir(&self, request: &Request, id: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        let opened = timed(Operation::OpenDirectory, || {
+            self.vfs.open_directory(inode(id), self.caller(request))
+        });
+        match opened {
             Ok(handle) => reply.opened(FileHandle(handle.0), FopenFlags::empty()),
             Err(error) => reply.error(errno(error)),
         }
@@ -360,13 +464,18 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        let result = self.vfs.read_directory(HandleId(handle.0), offset, |entry| {
-            !reply.add(INodeNo(entry.inode), entry.next, file_type(entry.kind), &entry.name)
+        let handle = HandleId(handle.0);
+        self.list(handle, move |vfs| {
+            let mut add = |entry: &DirectoryEntry| {
+                !reply.add(INodeNo(entry.inode), entry.next, file_type(entry.kind), &entry.name)
+            };
+            let result =
+                timed(Operation::ReadDirectory, || vfs.read_directory(handle, offset, &mut add));
+            match result {
+                Ok(()) => reply.ok(),
+                Err(error) => reply.error(errno(error)),
+            }
         });
-        match result {
-            Ok(()) => reply.ok(),
-            Err(error) => reply.error(errno(error)),
-        }
     }
 
     fn readdirplus(
@@ -378,13 +487,16 @@ impl Filesystem for Adapter {
         mut reply: ReplyDirectoryPlus,
     ) {
         let handle = HandleId(handle.0);
-        let result = self
-            .vfs
-            .read_directory(handle, offset, |entry| self.add_entry(handle, entry, &mut reply));
-        match result {
-            Ok(()) => reply.ok(),
-            Err(error) => reply.error(errno(error)),
-        }
+        self.list(handle, move |vfs| {
+            let mut add = |entry: &DirectoryEntry| add_entry(vfs, handle, entry, &mut reply);
+            let result = timed(Operation::ReadDirectoryPlus, || {
+                vfs.read_directory(handle, offset, &mut add)
+            });
+            match result {
+                Ok(()) => reply.ok(),
+                Err(error) => reply.error(errno(error)),
+            }
+        });
     }
 
     fn releasedir(
@@ -395,8 +507,11 @@ impl Filesystem for Adapter {
         _flags: OpenFlags,
         reply: ReplyEmpty,
     ) {
-        self.vfs.release(HandleId(handle.0));
-        reply.ok();
+        let release = || {
+            self.vfs.release(HandleId(handle.0));
+            Ok(())
+        };
+        answer(reply, timed(Operation::ReleaseDirectory, release));
     }
 
     fn fsyncdir(
@@ -407,11 +522,12 @@ impl Filesystem for Adapter {
         data_only: bool,
         reply: ReplyEmpty,
     ) {
-        answer(reply, self.vfs.sync(HandleId(handle.0), data_only));
+        let sync = || self.vfs.sync(HandleId(handle.0), data_only);
+        answer(reply, timed(Operation::SyncDirectory, sync));
     }
 
     fn statfs(&self, _request: &Request, id: INodeNo, reply: ReplyStatfs) {
-        match self.vfs.statfs(inode(id)) {
+        match timed(Operation::StatFilesystem, || self.vfs.statfs(inode(id))) {
             Ok(s) => reply.statfs(
                 s.f_blocks,
                 s.f_bfree,
@@ -436,7 +552,8 @@ impl Filesystem for Adapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        answer(reply, self.vfs.set_attribute(inode(id), name, value, flags));
+        let set = || self.vfs.set_attribute(inode(id), name, value, flags);
+        answer(reply, timed(Operation::SetXattr, set));
     }
 
     fn getxattr(
@@ -447,20 +564,26 @@ impl Filesystem for Adapter {
         size: u32,
         reply: ReplyXattr,
     ) {
-        answer_attribute(reply, size, self.vfs.attribute(inode(id), name));
+        let watch = meter().start(Operation::GetXattr);
+        let value = self.vfs.attribute(inode(id), name);
+        self.answer_when_decided(watch, value, (reply, size), |(reply, size), value| {
+            answer_attribute(reply, size, value);
+        });
     }
 
     fn listxattr(&self, _request: &Request, id: INodeNo, size: u32, reply: ReplyXattr) {
-        answer_attribute(reply, size, self.vfs.attribute_names(inode(id)));
+        let names = || self.vfs.attribute_names(inode(id));
+        answer_attribute(reply, size, timed(Operation::ListXattr, names));
     }
 
     fn removexattr(&self, _request: &Request, id: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        answer(reply, self.vfs.remove_attribute(inode(id), name));
+        let remove = || self.vfs.remove_attribute(inode(id), name);
+        answer(reply, timed(Operation::RemoveXattr, remove));
     }
 
     fn access(&self, _request: &Request, _id: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
         // Never asked: `default_permissions` has the kernel check modes itself.
-        reply.error(Errno::ENOSYS);
+        answer(reply, timed(Operation::Access, || Err(rustix::io::Errno::NOSYS.into())));
     }
 
     fn ioctl(
@@ -475,7 +598,10 @@ impl Filesystem for Adapter {
         reply: ReplyIoctl,
     ) {
         // Python asks every file that it opens whether it is a terminal.
-        reply.error(Errno::ENOTTY);
+        let terminal = || Err::<(), _>(Error::from(rustix::io::Errno::NOTTY));
+        if let Err(error) = timed(Operation::Control, terminal) {
+            reply.error(errno(error));
+        }
     }
 
     fn fallocate(
@@ -489,10 +615,11 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let mode = u32::try_from(mode).ok().and_then(FallocateFlags::from_bits);
-        let Some(mode) = mode else {
-            return reply.error(Errno::EOPNOTSUPP);
+        let allocate = || {
+            let mode = mode.ok_or(Error::NotSupported)?;
+            self.vfs.allocate(HandleId(handle.0), mode, offset, length)
         };
-        answer(reply, self.vfs.allocate(HandleId(handle.0), mode, offset, length));
+        answer(reply, timed(Operation::Allocate, allocate));
     }
 
     fn lseek(
@@ -504,13 +631,18 @@ impl Filesystem for Adapter {
         whence: i32,
         reply: ReplyLseek,
     ) {
-        let to = match (u64::try_from(offset), whence) {
-            (Ok(offset), libc::SEEK_DATA) => SeekFrom::Data(offset),
-            (Ok(offset), libc::SEEK_HOLE) => SeekFrom::Hole(offset),
-            (Err(_), libc::SEEK_DATA | libc::SEEK_HOLE) => return reply.error(Errno::ENXIO),
-            _ => return reply.error(Errno::EINVAL),
-        };
-        match self.vfs.seek(HandleId(handle.0), to) {
+        let position = timed(Operation::Seek, || {
+            let to = match (u64::try_from(offset), whence) {
+                (Ok(offset), libc::SEEK_DATA) => SeekFrom::Data(offset),
+                (Ok(offset), libc::SEEK_HOLE) => SeekFrom::Hole(offset),
+                (Err(_), libc::SEEK_DATA | libc::SEEK_HOLE) => {
+                    return Err(rustix::io::Errno::NXIO.into());
+                }
+                _ => return Err(Error::Invalid),
+            };
+            self.vfs.seek(HandleId(handle.0), to)
+        });
+        match position {
             Ok(position) => reply.offset(i64::try_from(position).unwrap_or(i64::MAX)),
             Err(error) => reply.error(errno(error)),
         }
@@ -532,41 +664,70 @@ impl Filesystem for Adapter {
         // The answer counts in 32 bits: copy no more than it can tell.
         let length = usize::try_from(length.min(COPY_MAX)).unwrap_or(usize::MAX);
         let (from, to) = (HandleId(from_handle.0), HandleId(to_handle.0));
-        let result = self.vfs.copy_range((from, from_offset), (to, to_offset), length);
-        answer_written(reply, result);
+        let copy = || self.vfs.copy_range((from, from_offset), (to, to_offset), length);
+        answer_written(reply, timed(Operation::CopyRange, copy));
     }
 }
 
 impl Adapter {
-    /// Adds an entry with its attributes, which counts as a lookup. Answers whether there was room.
-    fn add_entry(
+    /// Replies at once, or has it done when the answer is there.
+    fn answer_when_decided<T: 'static, R: Send + 'static>(
         &self,
-        directory: HandleId,
-        entry: &DirectoryEntry,
-        reply: &mut ReplyDirectoryPlus,
-    ) -> bool {
-        if entry.name == "." || entry.name == ".." {
-            let attr = listed_only(entry);
-            let full =
-                reply.add(attr.ino, entry.next, &entry.name, &Duration::ZERO, &attr, GENERATION);
-            return !full;
+        watch: Watch<'static>,
+        answer: Answer<T>,
+        reply: R,
+        give: fn(R, Result<T, Error>),
+    ) {
+        let give = move |result| {
+            watch.stop(&result);
+            give(reply, result);
+        };
+        match answer {
+            Answer::Later(judge) => {
+                let waiting = Arc::clone(&self.waiting);
+                self.waiting.judging.add(move || waiting.go_on(judge(), give));
+            }
+            answer => self.waiting.go_on(answer, give),
         }
-        match self.vfs.look_up_entry(directory, &entry.name) {
-            Ok(Some(attributes)) => {
-                let attr = file_attr(&attributes);
-                let full =
-                    reply.add(attr.ino, entry.next, &entry.name, &LIFETIME, &attr, GENERATION);
-                if full {
-                    // It was not handed out, so the kernel will not give it back.
-                    self.vfs.forget(attributes.id, 1);
-                }
-                !full
+    }
+
+    /// Lists a directory: at once, unless for each entry it has to be found out who may see it.
+    fn list(&self, directory: HandleId, list: impl FnOnce(&Vfs) + Send + 'static) {
+        if !self.vfs.lists_attestations(directory) {
+            return list(&self.vfs);
+        }
+        let vfs = Arc::clone(&self.vfs);
+        self.waiting.listing.add(move || list(&vfs));
+    }
+}
+
+/// Adds an entry with its attributes, which counts as a lookup. Answers whether there was room.
+fn add_entry(
+    vfs: &Vfs,
+    directory: HandleId,
+    entry: &DirectoryEntry,
+    reply: &mut ReplyDirectoryPlus,
+) -> bool {
+    if entry.name == "." || entry.name == ".." {
+        let attr = listed_only(entry);
+        let full = reply.add(attr.ino, entry.next, &entry.name, &Duration::ZERO, &attr, GENERATION);
+        return !full;
+    }
+    match vfs.look_up_entry(directory, &entry.name) {
+        Ok(Some(attributes)) => {
+            let attr = file_attr(&attributes);
+            let lifetime = lifetime(&attributes);
+            let full = reply.add(attr.ino, entry.next, &entry.name, &lifetime, &attr, GENERATION);
+            if full {
+                // It was not handed out, so the kernel will not give it back.
+                vfs.forget(attributes.id, 1);
             }
-            Ok(None) => true,
-            Err(error) => {
-                tracing::debug!(name = ?entry.name, %error, "left out of a listing");
-                true
-            }
+            !full
+        }
+        Ok(None) => true,
+        Err(error) => {
+            tracing::debug!(name = ?entry.name, %error, "left out of a listing");
+            true
         }
     }
 }
@@ -576,15 +737,12 @@ thread_local! {
     static READ_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Bytes that one request to copy copies at the most.
-const COPY_MAX: u64 = 1 << 30;
+/// Bytes that one request to copy copies at the most, for it keeps the file locked so long; the kernel
+/// asks for the rest.
+const COPY_MAX: u64 = 64 << 20;
 
 fn inode(id: INodeNo) -> InodeId {
     InodeId(id.0)
-}
-
-fn caller(request: &Request) -> Caller {
-    Caller { uid: request.uid(), gid: request.gid(), thread: request.pid() }
 }
 
 fn open_flags(flags: i32) -> OFlags {
@@ -619,6 +777,14 @@ fn errno(error: Error) -> Errno {
     Errno::from_i32(error.errno())
 }
 
+/// Does what a request asks for, and counts it.
+fn timed<T>(operation: Operation, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    let watch = meter().start(operation);
+    let result = work();
+    watch.stop(&result);
+    result
+}
+
 fn answer(reply: ReplyEmpty, result: Result<(), Error>) {
     match result {
         Ok(()) => reply.ok(),
@@ -628,21 +794,26 @@ fn answer(reply: ReplyEmpty, result: Result<(), Error>) {
 
 fn answer_entry(reply: ReplyEntry, result: &Result<Attributes, Error>) {
     match result {
-        Ok(attributes) => reply.entry(&LIFETIME, &file_attr(attributes), GENERATION),
+        Ok(attributes) => {
+            reply.entry(&lifetime(attributes), &file_attr(attributes), GENERATION);
+        }
         Err(error) => reply.error(errno(*error)),
     }
 }
 
 fn answer_attributes(reply: ReplyAttr, result: &Result<Attributes, Error>) {
     match result {
-        Ok(attributes) => reply.attr(&LIFETIME, &file_attr(attributes)),
+        Ok(attributes) => reply.attr(&lifetime(attributes), &file_attr(attributes)),
         Err(error) => reply.error(errno(*error)),
     }
 }
 
 fn answer_written(reply: ReplyWrite, result: Result<usize, Error>) {
     match result {
-        Ok(count) => reply.written(u32::try_from(count).unwrap_or(u32::MAX)),
+        Ok(count) => {
+            meter().written(count);
+            reply.written(u32::try_from(count).unwrap_or(u32::MAX));
+        }
         Err(error) => reply.error(errno(error)),
     }
 }
@@ -655,6 +826,11 @@ fn answer_attribute(reply: ReplyXattr, size: u32, result: Result<Vec<u8>, Error>
         Ok(_) => reply.error(errno(Error::TooSmall)),
         Err(error) => reply.error(errno(error)),
     }
+}
+
+/// What one user may see of virtual files another one may not: the kernel has to ask each time.
+fn lifetime(attributes: &Attributes) -> Duration {
+    if attributes.id.is_virtual() { Duration::ZERO } else { LIFETIME }
 }
 
 fn file_attr(attributes: &Attributes) -> FileAttr {

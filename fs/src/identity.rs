@@ -1,5 +1,6 @@
-use std::os::fd::AsFd;
+use std::{os::fd::AsFd, time::Duration};
 
+use jiff::Timestamp;
 use rustix::{
     fs::{AtFlags, FsWord, Statx, StatxFlags, StatxTimestamp, fstatfs, fstatvfs, statx},
     io,
@@ -47,6 +48,15 @@ impl Identity {
         Ok(Self::from_statx(filesystem, &stat))
     }
 
+    /// How long it takes from `now` on until no change can leave the file this identity: two changes
+    /// within one tick of the kernel's clock leave the same times. Of a time of change that lies ahead
+    /// nobody can say; it is taken to be another clock's.
+    pub(crate) fn settles_in(&self, now: Timestamp) -> Duration {
+        let rest = i128::from(self.ctime_ns) + TICK.as_nanos().cast_signed() - now.as_nanosecond();
+        let rest = u64::try_from(rest).map_or(Duration::ZERO, Duration::from_nanos);
+        if rest < 2 * TICK { rest } else { Duration::ZERO }
+    }
+
     pub(crate) fn from_statx(filesystem: Filesystem, stat: &Statx) -> Self {
         let given = StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::BTIME);
         let born = given && filesystem.births_stay;
@@ -62,6 +72,9 @@ impl Identity {
         }
     }
 }
+
+/// Twice the longest that any kernel lets its clock stand still.
+const TICK: Duration = Duration::from_millis(20);
 
 /// What has to be known of a filesystem to identify its files.
 #[derive(Clone, Copy, Debug)]
@@ -88,4 +101,28 @@ pub(crate) const STAT_MASK: StatxFlags = StatxFlags::BASIC_STATS.union(StatxFlag
 /// Saturates about 292 years from 1970; no filesystem stores such a time by itself.
 fn nanoseconds(time: StatxTimestamp) -> i64 {
     time.tv_sec.saturating_mul(1_000_000_000).saturating_add(i64::from(time.tv_nsec))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identity_settles_when_the_clock_has_moved_on() {
+        let file = FileKey { filesystem: 0, inode: 0, born_ns: 0 };
+        let changed_ns = 1_000_000_000_000;
+        let identity = Identity { file, size: 0, mtime_ns: 0, ctime_ns: changed_ns };
+        let at = |later_ns: i64| {
+            let now = Timestamp::from_nanosecond((changed_ns + later_ns).into()).unwrap();
+            identity.settles_in(now)
+        };
+        let tick_ns: i64 = 20_000_000;
+        assert_eq!(at(tick_ns), Duration::ZERO);
+        assert_eq!(at(tick_ns - 1), Duration::from_nanos(1));
+        assert_eq!(at(0), TICK);
+        assert_eq!(at(1 - tick_ns), Duration::from_nanos(39_999_999));
+        for by_another_clock in [-tick_ns, -changed_ns, changed_ns] {
+            assert_eq!(at(by_another_clock), Duration::ZERO);
+        }
+    }
 }

@@ -1,13 +1,17 @@
 //! The data plane of attestfs: a filesystem that hashes what is written and tells who read it.
 //!
 //! A [`Run`] holds what is known of the files of one execution of a stage; a [`Mount`] serves one
-//! tree of it. What happened is told through a [`Recorder`], in [`Fact`]s.
+//! tree of it; a [`Gate`] says what may be read. What happened is told through a [`Recorder`], in
+//! [`Fact`]s.
 
 mod backing;
 mod error;
 mod fact;
 mod fuse;
+mod gate;
 mod identity;
+mod lately;
+mod meter;
 mod mount;
 mod names;
 mod port;
@@ -19,7 +23,9 @@ mod write;
 pub use backing::{Backing, Directory, DirectoryEntry, Node, Stat};
 pub use error::Error;
 pub use fact::{Fact, Process, RunVersion, TreePath, Unknown, Unsealed};
+pub use gate::{Gate, GateParts};
 pub use identity::{FileKey, Identity};
-pub use mount::{Mount, MountError, MountOptions, attach, raise_readahead};
-pub use port::{KnownDigests, Recorder};
+pub use meter::{Meter, meter};
+pub use mount::{Attachment, Mount, MountError, MountOptions, SoleUser, attach, raise_readahead};
+pub use port::{BundleSource, Clock, KnownDigests, Maker, PublishedFile, Recorder};
 pub use run::{Inputs, LeftOut, Limits, MaterialProgress, Run, Scope};

@@ -1,7 +1,7 @@
 //! Mounting a tree and serving it.
 
 use std::{
-    ffi::CString,
+    ffi::{CString, OsString},
     fs, io,
     os::fd::{AsFd, AsRawFd, OwnedFd},
     path::{Path, PathBuf},
@@ -15,21 +15,70 @@ use rustix::{
     mount::MountFlags,
 };
 
-use crate::{backing::Backing, error::Error, fuse, run::Run, vfs::Vfs};
+use crate::{
+    backing::{Backing, ReadOnly},
+    error::Error,
+    fact::TreePath,
+    fuse,
+    gate::Gate,
+    run::Run,
+    vfs::{TOP_NAME, Tenure, Vfs},
+};
 
 /// What a mount is, besides the run it belongs to.
 #[derive(Clone, Debug)]
 pub struct MountOptions {
-    /// Where it is mounted, for messages.
-    pub target: PathBuf,
+    /// Where it is mounted, for those who follow absolute links: below this path such a link leads to
+    /// the mount's own tree. None where that is not known, or another path for them: then it leads
+    /// out.
+    pub target: Option<PathBuf>,
+    /// The absolute path of the backing tree: what statements call it.
+    pub origin: PathBuf,
+    /// Whether it refuses all changes, however the kernel was told to mount it.
+    pub read_only: bool,
+    /// Whether it was mounted in the process namespace of this process. The process ids in requests
+    /// are those of the namespace in which mount(2) ran: elsewhere they mean other processes, or
+    /// none, and whoever opens a file stays unknown but for its user.
+    pub sees_callers: bool,
+    /// Whether it may be mounted again with mapped user ids, as containers with a user namespace of
+    /// their own want it. The price: the user is known only of those who create something.
+    pub mapped_users: bool,
+    /// The one user that the mount's user namespace maps, when there is such a namespace. What others
+    /// own is shown as this user's where this user may write to it or remove it: nobody may write to
+    /// what belongs to ids that are not mapped, nor remove it. Only for a mount that a process of this user serves: it has the user's rights.
+    pub sole_user: Option<SoleUser>,
     /// Index of the tree in the run's list of trees.
     pub tree: u16,
     /// Shown as `user.attestfs.stage` of what the run wrote.
     pub stage: String,
     /// Shown as `user.attestfs.run` of what the run wrote.
     pub run_id: String,
+    /// Below these the run may write to published content.
+    pub replaceable: Vec<TreePath>,
     /// Threads that answer requests.
     pub threads: usize,
+}
+
+/// A user as this process runs for one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SoleUser {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    /// All groups that it is a member of.
+    pub(crate) groups: Vec<u32>,
+}
+
+impl SoleUser {
+    /// The user that this process runs for.
+    ///
+    /// # Errors
+    /// When the kernel does not tell the groups.
+    pub fn of_this_process() -> io::Result<Self> {
+        let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+        let groups = rustix::process::getgroups()?;
+        let groups = groups.into_iter().chain([gid]).map(rustix::fs::Gid::as_raw).collect();
+        Ok(Self { uid: uid.as_raw(), gid: gid.as_raw(), groups })
+    }
 }
 
 /// Why a tree could not be mounted.
@@ -54,6 +103,11 @@ pub enum MountError {
     /// The backing store cannot be read.
     #[error("the directory cannot be served: {0}")]
     Backing(Error),
+    /// The policy has rules of level verity.
+    #[error(
+        "the policy wants fs-verity, which the filesystem of {} does not have: choose level per-read or rehash, or a filesystem made with it (ext4, f2fs, btrfs)", .0.display()
+    )]
+    NoVerity(PathBuf),
     /// The kernel and we could not agree.
     #[error("the handshake with the kernel failed: {0}")]
     Handshake(io::Error),
@@ -62,13 +116,34 @@ pub enum MountError {
     Session(io::Error),
 }
 
+/// How a mount looks to those who see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attachment {
+    /// What lists of mounts name as its source.
+    pub source: OsString,
+    /// Whether the kernel refuses all changes.
+    pub read_only: bool,
+    /// Whether the kernel refuses to execute what lies there.
+    pub no_exec: bool,
+}
+
+impl Attachment {
+    /// The source of mounts that only the command of a run sees.
+    pub const OF_A_RUN: &str = "attestfs";
+
+    /// Of a mount that only the command of a run sees.
+    pub fn of_a_run() -> Self {
+        Self { source: Self::OF_A_RUN.into(), read_only: false, no_exec: false }
+    }
+}
+
 /// Mounts an empty FUSE filesystem on `target`, in the mount namespace of the calling thread, and
 /// gives the descriptor through which it is to be served: by [`Mount::serve`], in this process or
 /// in another one that it is sent to. Until then, whoever looks below `target` waits.
 ///
 /// # Errors
 /// [`MountError::Device`] and [`MountError::Mount`].
-pub fn attach(target: &Path) -> Result<OwnedFd, MountError> {
+pub fn attach(target: &Path, attachment: &Attachment) -> Result<OwnedFd, MountError> {
     let flags = OFlags::RDWR | OFlags::CLOEXEC;
     let device = rustix::fs::open(DEVICE, flags, Mode::empty()).map_err(MountError::Device)?;
     let (user, group) = (rustix::process::getuid(), rustix::process::getgid());
@@ -79,8 +154,10 @@ pub fn attach(target: &Path) -> Result<OwnedFd, MountError> {
         group.as_raw(),
     );
     let options = CString::new(options).expect("digits and words hold no NUL");
-    let flags = MountFlags::NOSUID | MountFlags::NODEV;
-    rustix::mount::mount(c"attestfs", target, c"fuse.attestfs", flags, options.as_c_str())
+    let mut flags = MountFlags::NOSUID | MountFlags::NODEV;
+    flags.set(MountFlags::RDONLY, attachment.read_only);
+    flags.set(MountFlags::NOEXEC, attachment.no_exec);
+    rustix::mount::mount(&attachment.source, target, c"fuse.attestfs", flags, options.as_c_str())
         .map_err(|errno| MountError::Mount { target: target.to_owned(), errno })?;
     Ok(device)
 }
@@ -88,27 +165,53 @@ pub fn attach(target: &Path) -> Result<OwnedFd, MountError> {
 /// A mounted tree, served by threads of this process until nobody has it mounted any more.
 #[derive(Debug)]
 pub struct Mount {
+    vfs: Arc<Vfs>,
     session: JoinHandle<io::Result<()>>,
 }
 
 impl Mount {
-    /// Serves `backing` through `device` as a part of `run`. The backing store may lie under the
-    /// mount itself: it was opened before.
+    /// Serves `backing` through `device` as a part of `run`; `gate` decides what may be read. The
+    /// backing store may lie under the mount itself: it was opened before.
     ///
     /// # Errors
     /// All variants but those of [`attach`].
     pub fn serve(
         run: Arc<Run>,
+        gate: Arc<Gate>,
         backing: Arc<dyn Backing>,
         device: OwnedFd,
         options: MountOptions,
     ) -> Result<Self, MountError> {
-        refuse_reserved_name(backing.as_ref(), &options.target)?;
+        let place = options.target.as_ref().unwrap_or(&options.origin);
+        refuse_reserved_name(backing.as_ref(), place)?;
+        let root = backing.root().map_err(|errno| MountError::Backing(errno.into()))?;
+        if !gate.is_possible_on(&root) {
+            return Err(MountError::NoVerity(place.clone()));
+        }
+        let backing = if options.read_only { Arc::new(ReadOnly(backing)) } else { backing };
         let threads = options.threads;
-        let vfs = Vfs::new(backing, run, options).map_err(MountError::Backing)?;
-        let service = fuse::session(vfs, device, threads).map_err(MountError::Handshake)?;
+        let vfs = Arc::new(Vfs::new(backing, run, gate, options).map_err(MountError::Backing)?);
+        let service = fuse::session(Arc::clone(&vfs), device, threads);
+        let service = service.map_err(MountError::Handshake)?;
         let session = thread::spawn(move || service.run());
-        Ok(Self { session })
+        Ok(Self { vfs, session })
+    }
+
+    /// Has the requests from now on belong to `run`, which may be [idle](Run::idle). What is open
+    /// stays with the run that it was opened in: of that no write makes an output of `run` and no
+    /// read a material, [`Run::quiesce`] of the earlier run waits for its writers, and what they do
+    /// after that is told to its recorder all the same.
+    ///
+    /// `stage` and `run_id` are shown as xattrs of what `run` writes; published content below one of
+    /// `replaceable` may be written to.
+    pub fn begin_run(
+        &self,
+        run: Arc<Run>,
+        stage: String,
+        run_id: String,
+        replaceable: Vec<TreePath>,
+    ) {
+        self.vfs.begin(Tenure { run, stage, run_id, replaceable: replaceable.into() });
     }
 
     /// Whether the filesystem was unmounted everywhere, or its connection broke.
@@ -145,7 +248,7 @@ const DEVICE: &str = "/dev/fuse";
 const READAHEAD_KIB: &str = "4096";
 
 fn refuse_reserved_name(backing: &dyn Backing, target: &Path) -> Result<(), MountError> {
-    let found = backing.root().and_then(|root| backing.lookup(&root, ".attestfs".as_ref()));
+    let found = backing.root().and_then(|root| backing.lookup(&root, TOP_NAME.as_ref()));
     match found {
         Err(Errno::NOENT) => Ok(()),
         Ok(_) => Err(MountError::ReservedName(target.to_owned())),

@@ -2,14 +2,16 @@
 
 use std::{fs::File, os::fd::AsFd, sync::Arc};
 
-use attestfs_digest::FileHasher;
+use attestfs_digest::{Digests, FileHasher};
 use rustix::fs::{FallocateFlags, Mode};
 
 use crate::{
     error::Error,
     fact::Process,
+    gate::{Admitted, Permit},
     identity::Identity,
-    run::{Change, Opened, Run, Tracked},
+    read::Reading,
+    run::{Change, Content, Opened, Run, Tracked, Verification},
 };
 
 /// One open that may write. Dropped at RELEASE; the last one of a file lets its content settle.
@@ -19,12 +21,35 @@ pub(crate) struct WriteHandle {
     run: Arc<Run>,
     opened: Opened,
     by: Process,
+    permit: Permit,
+    /// Not if it was opened for writing only.
+    reads: bool,
+    verification: Option<Arc<Verification>>,
 }
 
 impl WriteHandle {
-    pub(crate) fn new(run: Arc<Run>, tracked: Arc<Tracked>, opened: Opened, by: Process) -> Self {
+    pub(crate) fn new(
+        run: Arc<Run>,
+        tracked: Arc<Tracked>,
+        opened: Opened,
+        by: Process,
+        permit: Permit,
+        admitted: Option<Admitted>,
+    ) -> Self {
         tracked.content().writers += 1;
-        Self { tracked, run, opened, by }
+        let verification = admitted.as_ref().and_then(|admitted| admitted.verify(&run, &tracked));
+        let reads = admitted.is_some();
+        Self { tracked, run, opened, by, permit, reads, verification }
+    }
+
+    /// # Errors
+    /// [`Error::UnknownHandle`] when it was opened for writing only.
+    pub(crate) fn reading(&self) -> Result<Reading<'_>, Error> {
+        if !self.reads {
+            return Err(Error::UnknownHandle);
+        }
+        let Self { run, tracked, opened, verification, by, .. } = self;
+        Ok(Reading { run, tracked, opened, verification: verification.as_ref(), by })
     }
 
     pub(crate) fn file(&self) -> &File {
@@ -32,8 +57,8 @@ impl WriteHandle {
     }
 
     /// What is in the file was there before: it stays, so the run builds on it.
-    pub(crate) fn tell_found(&self, identity: Identity) {
-        self.run.opened(&self.tracked, identity, &self.opened, || self.by.clone());
+    pub(crate) fn tell_found(&self, found: (Identity, Option<Digests>)) {
+        self.run.opened(&self.tracked, found, &self.opened, || self.by.clone());
     }
 
     /// Stores bytes at an offset and says how many were stored.
@@ -108,6 +133,7 @@ impl WriteHandle {
     ) -> Result<T, Error> {
         let mut content = self.tracked.content();
         let change = Change { tracked: &self.tracked, opened: &self.opened, by: &self.by };
+        ask_again(&self.run, &self.permit, &mut content, change)?;
         self.run.change(&mut content, change, operation, follow)
     }
 }
@@ -119,8 +145,14 @@ impl Drop for WriteHandle {
 }
 
 /// Truncates a file that nobody holds open, as `truncate(2)` does.
-pub(crate) fn truncate_unopened(run: &Run, change: Change<'_>, length: u64) -> Result<(), Error> {
+pub(crate) fn truncate_unopened(
+    run: &Run,
+    permit: &Permit,
+    change: Change<'_>,
+    length: u64,
+) -> Result<(), Error> {
     let mut content = change.tracked.content();
+    ask_again(run, permit, &mut content, change)?;
     run.change(
         &mut content,
         change,
@@ -129,6 +161,20 @@ pub(crate) fn truncate_unopened(run: &Run, change: Change<'_>, length: u64) -> R
     )?;
     run.settle(change.tracked, &mut content, change.opened);
     Ok(())
+}
+
+/// Asked at each change: somebody may have opened the file for verified reading, and it may have been
+/// published, since this one was opened.
+fn ask_again(
+    run: &Run,
+    permit: &Permit,
+    content: &mut Content,
+    change: Change<'_>,
+) -> Result<(), Error> {
+    if permit.keeps_off_readers() && change.tracked.is_verified_against(run) {
+        return Err(Error::InUse);
+    }
+    permit.check_again(run, content, change)
 }
 
 pub(crate) fn drop_privilege_bits(opened: &Opened) -> Result<(), Error> {

@@ -4,6 +4,7 @@ use std::mem;
 
 use attestfs_digest::{Digests, FileHasher};
 
+use super::verification::Verification;
 use crate::{
     fact::{RunVersion, TreePath, Unsealed},
     identity::Identity,
@@ -19,8 +20,20 @@ pub(crate) struct Content {
     pub(crate) changes: u64,
     /// The names under which the last fact about this version spoke of it.
     pub(crate) told_paths: Vec<TreePath>,
+    /// How many names the file had had when those of a material were told last.
+    pub(crate) told_names: u64,
     /// The identity that the kernel's page cache was filled under.
     pub(crate) cached: Option<Identity>,
+    /// The identity under which attestations last admitted what was found.
+    pub(crate) vouched: Option<Identity>,
+    /// The identity under which, and how much had been published when, the run was last allowed to
+    /// change it.
+    pub(crate) permitted: Option<(Identity, u64)>,
+    /// How many verifications of the file there had been when the run last changed it.
+    pub(crate) written_over: u64,
+    /// The run built it on found content that was not vouched for: to read it takes an attestation,
+    /// as if the run had not written it.
+    pub(crate) tainted: bool,
 }
 
 /// ```text
@@ -47,12 +60,13 @@ pub(crate) enum State {
     Unhashed { identity: Identity },
     /// The run changed it, and may go on. The identity is that after its last change.
     Written { version: RunVersion, identity: Identity, hasher: Box<FileHasher> },
-    /// The last writer left; the digest is being completed.
-    Settling { version: RunVersion, identity: Identity },
+    /// The last writer left; the digest is being completed. Or it was touched below the mount since it
+    /// was sealed, and is looked at `again`.
+    Settling { version: RunVersion, identity: Identity, again: bool },
     /// The run wrote it and the digest is final.
     Sealed { version: RunVersion, identity: Identity, digests: Digests },
-    /// The run wrote it and it has no digest.
-    Unsealed { version: RunVersion, unsealed: Unsealed },
+    /// The run wrote it and it has no digest. Without identity it may be anything by now.
+    Unsealed { version: RunVersion, unsealed: Unsealed, identity: Option<Identity> },
 }
 
 impl Content {
@@ -70,7 +84,8 @@ impl Content {
             | State::Written { identity, .. }
             | State::Settling { identity, .. }
             | State::Sealed { identity, .. } => Some(*identity),
-            State::Found | State::Unsealed { .. } => None,
+            State::Unsealed { identity, .. } => *identity,
+            State::Found => None,
         }
     }
 
@@ -82,7 +97,8 @@ impl Content {
             | State::Written { identity, .. }
             | State::Settling { identity, .. }
             | State::Sealed { identity, .. } => Some(identity),
-            State::Found | State::Unsealed { .. } => None,
+            State::Unsealed { identity, .. } => identity.as_mut(),
+            State::Found => None,
         }
     }
 
@@ -108,6 +124,51 @@ impl Content {
         }
     }
 
+    /// Whether the run wrote what has this identity, and built it on nothing that was not vouched for.
+    /// What others change below while it is being written becomes a part of it.
+    pub(crate) fn is_own(&self, identity: &Identity) -> bool {
+        let written = match &self.state {
+            State::Written { .. } => true,
+            State::Settling { identity: last, again: false, .. }
+            | State::Sealed { identity: last, .. } => last == identity,
+            State::Unsealed { identity: left, .. } => left.as_ref() == Some(identity),
+            _ => false,
+        };
+        written && !self.tainted
+    }
+
+    /// Whether the run changed it since this verification of it began, and built that on nothing that
+    /// was not vouched for.
+    pub(crate) fn has_written_over(&self, verification: &Verification) -> bool {
+        verification.number <= self.written_over && !self.tainted
+    }
+
+    /// Whether these are the digests of what the run wrote, likewise.
+    pub(crate) fn is_sealed_as(&self, written: &Digests) -> bool {
+        let sealed = match &self.state {
+            State::Sealed { digests, .. } => digests == written,
+            _ => false,
+        };
+        sealed && !self.tainted
+    }
+
+    /// What the run was allowed to change has another identity by its own doing.
+    pub(crate) fn move_on(&mut self, before: Identity, after: Identity) {
+        if let Some((identity, _)) = &mut self.permitted
+            && *identity == before
+        {
+            *identity = after;
+        }
+    }
+
+    /// The run changes what it finds, which has this identity: from now on that is a part of what it
+    /// wrote.
+    pub(crate) fn build_on(&mut self, found: &Identity) {
+        if !self.is_own(found) && found.size > 0 && self.vouched != Some(*found) {
+            self.tainted = true;
+        }
+    }
+
     /// Takes what a content that was being written is followed by; leaves any other state alone.
     pub(crate) fn take_written(&mut self) -> Option<(RunVersion, Identity, Box<FileHasher>)> {
         match mem::take(&mut self.state) {
@@ -126,6 +187,36 @@ impl Content {
             State::Material { .. } | State::Settling { .. } => "settling",
             State::Hashed { .. } | State::Sealed { .. } => "sealed",
             State::Found | State::Unhashed { .. } | State::Unsealed { .. } => "unsealed",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use attestfs_digest::digests;
+
+    use super::*;
+    use crate::identity::FileKey;
+
+    fn identity(ctime_ns: i64) -> Identity {
+        let file = FileKey { filesystem: 1, inode: 2, born_ns: 3 };
+        Identity { file, size: 1, mtime_ns: 0, ctime_ns }
+    }
+
+    #[test]
+    fn what_was_touched_below_since_the_last_writer_left_is_not_its_own() {
+        let (version, identity, digests) =
+            (RunVersion(1), identity, digests(&b"1"[..], 1).unwrap());
+        let left = identity(7);
+        let states = [
+            State::Settling { version, identity: left, again: false },
+            State::Sealed { version, identity: left, digests },
+            State::Unsealed { version, unsealed: Unsealed::Sparse, identity: Some(left) },
+        ];
+        for state in states {
+            let content = Content { state, ..Content::default() };
+            assert!(content.is_own(&left), "{content:?}");
+            assert!(!content.is_own(&identity(8)), "{content:?}");
         }
     }
 }

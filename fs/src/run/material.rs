@@ -28,6 +28,7 @@ use crate::{
     error::Error,
     fact::{Fact, RunVersion, TreePath, Unknown},
     identity::Identity,
+    meter::{HashedFor, meter},
     port::KnownDigests,
 };
 
@@ -96,7 +97,7 @@ impl Materials {
         Self {
             known,
             inputs,
-            jobs: Arc::default(),
+            jobs: Arc::new(Queue::of(meter().material_queue())),
             left: Mutex::new(0),
             less: Condvar::new(),
             bytes_done: AtomicU64::new(0),
@@ -113,6 +114,8 @@ impl Materials {
 
     pub(super) fn close(&self) {
         self.jobs.close();
+        let left = i64::try_from(*self.left.lock()).unwrap_or(i64::MAX);
+        meter().materials_left().dec_by(left);
     }
 
     pub(super) fn add(
@@ -123,6 +126,7 @@ impl Materials {
         opened: Opened,
     ) {
         *self.left.lock() += 1;
+        meter().materials_left().inc();
         self.bytes_total.fetch_add(identity.size, Ordering::Relaxed);
         let source = if self.jobs.len() < OPEN_FILES_MAX {
             Source::Open(opened)
@@ -142,6 +146,7 @@ impl Materials {
 
     fn one_less(&self) {
         *self.left.lock() -= 1;
+        meter().materials_left().dec();
         self.less.notify_all();
     }
 }
@@ -209,6 +214,7 @@ impl Run {
         let mut told = 0;
         let outcome = digests_with_progress(&StoredContent(opened), size, &mut |done| {
             self.materials.bytes_done.fetch_add(done - told, Ordering::Relaxed);
+            meter().hashed(HashedFor::MATERIAL, done - told);
             told = done;
             if job.is_wanted() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });

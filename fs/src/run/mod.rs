@@ -2,6 +2,7 @@
 
 mod activity;
 mod content;
+mod credentials;
 mod material;
 mod process;
 mod queue;
@@ -10,11 +11,17 @@ mod quiesce;
 mod run;
 mod seal;
 mod tracked;
+mod verification;
 
 pub use material::{Inputs, MaterialProgress};
 pub use quiesce::{LeftOut, Scope};
 pub use run::{Limits, Run};
 
+pub(crate) use content::Content;
+pub(crate) use credentials::Credentials;
 pub(crate) use process::{Caller, Processes};
-pub(crate) use run::{Change, Opened};
+pub(crate) use queue::Queue;
+pub(crate) use run::{Change, Guards, Opened};
+pub(crate) use seal::StoredContent;
 pub(crate) use tracked::Tracked;
+pub(crate) use verification::Verification;

@@ -10,10 +10,20 @@ use crate::fact::Process;
 /// The caller of a request, as the request header names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Caller {
+    /// [`Caller::NOBODY_KNOWS`], or the user.
     pub(crate) uid: u32,
     pub(crate) gid: u32,
     /// A thread id; 0 when the caller lives in a process namespace that we do not see.
     pub(crate) thread: u32,
+}
+
+impl Caller {
+    /// What the kernel says, in place of a user, of a caller whose user id is mapped by the mount.
+    pub(crate) const NOBODY_KNOWS: u32 = u32::MAX;
+
+    fn user(self) -> Option<u32> {
+        (self.uid != Self::NOBODY_KNOWS).then_some(self.uid)
+    }
 }
 
 /// Callers that were looked up before: a thread opens many files.
@@ -23,7 +33,7 @@ pub(crate) struct Processes(Mutex<HashMap<(u32, u64), Process>>);
 impl Processes {
     /// Looks the caller up in proc. What cannot be seen stays empty: never a guess.
     pub(crate) fn of(&self, caller: Caller) -> Process {
-        let unseen = Process { uid: caller.uid, ..Process::default() };
+        let unseen = Process { uid: caller.user(), ..Process::default() };
         if caller.thread == 0 {
             return unseen;
         }
@@ -35,7 +45,7 @@ impl Processes {
         let process = known
             .entry((caller.thread, started))
             .or_insert_with(|| look_up(caller.thread).unwrap_or_default());
-        Process { uid: caller.uid, ..process.clone() }
+        Process { uid: caller.user(), ..process.clone() }
     }
 }
 
@@ -60,13 +70,13 @@ fn look_up(thread: u32) -> Option<Process> {
     let cgroups = fs::read_to_string(format!("{entry}/cgroup")).ok();
     Some(Process {
         pid: field(&status, "Tgid:").and_then(|text| text.parse().ok()),
-        uid: 0,
+        uid: None,
         executable: executable.map(|path| path.to_string_lossy().into_owned()),
         cgroup: cgroups.and_then(|text| cgroup(&text)),
     })
 }
 
-fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+pub(super) fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
     status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
 }
 
@@ -92,7 +102,7 @@ mod tests {
     fn this_process_is_seen() {
         let process = of(7, std::process::id());
         assert_eq!(process.pid, Some(std::process::id()));
-        assert_eq!(process.uid, 7);
+        assert_eq!(process.uid, Some(7));
         assert!(process.executable.is_some());
     }
 
@@ -113,8 +123,10 @@ mod tests {
 
     #[test]
     fn an_invisible_caller_stays_unknown() {
-        assert_eq!(of(1000, 0), Process { uid: 1000, ..Process::default() });
-        assert_eq!(of(1000, u32::MAX), Process { uid: 1000, ..Process::default() });
+        let unknown = Process { uid: Some(1000), ..Process::default() };
+        assert_eq!(of(1000, 0), unknown);
+        assert_eq!(of(1000, u32::MAX), unknown);
+        assert_eq!(of(Caller::NOBODY_KNOWS, 0), Process::default());
     }
 
     #[test]

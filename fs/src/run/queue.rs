@@ -3,12 +3,15 @@
 use std::collections::VecDeque;
 
 use parking_lot::{Condvar, Mutex};
+use prometheus_client::metrics::gauge::Gauge;
 
 /// A queue that ends when it is closed.
 #[derive(Debug)]
 pub(crate) struct Queue<T> {
     waiting: Mutex<Waiting<T>>,
     more: Condvar,
+    /// How much waits, in all queues that share it.
+    depth: Gauge,
 }
 
 #[derive(Debug)]
@@ -17,16 +20,22 @@ struct Waiting<T> {
     closed: bool,
 }
 
-impl<T> Default for Queue<T> {
-    fn default() -> Self {
-        let waiting = Waiting { items: VecDeque::new(), closed: false };
-        Self { waiting: Mutex::new(waiting), more: Condvar::new() }
-    }
-}
-
 impl<T> Queue<T> {
+    /// An empty queue whose length counts in `depth`.
+    pub(crate) fn of(depth: Gauge) -> Self {
+        let waiting = Waiting { items: VecDeque::new(), closed: false };
+        Self { waiting: Mutex::new(waiting), more: Condvar::new(), depth }
+    }
+
+    /// A closed queue drops it.
     pub(crate) fn push(&self, item: T) {
-        self.waiting.lock().items.push_back(item);
+        let mut waiting = self.waiting.lock();
+        if waiting.closed {
+            drop(waiting);
+            return drop(item);
+        }
+        waiting.items.push_back(item);
+        self.depth.inc();
         self.more.notify_one();
     }
 
@@ -38,6 +47,7 @@ impl<T> Queue<T> {
             return None;
         }
         let count = most.min(waiting.items.len());
+        self.less(count);
         Some(waiting.items.drain(..count).collect())
     }
 
@@ -49,8 +59,13 @@ impl<T> Queue<T> {
     pub(crate) fn close(&self) {
         let mut waiting = self.waiting.lock();
         waiting.closed = true;
+        self.less(waiting.items.len());
         waiting.items.clear();
         self.more.notify_all();
+    }
+
+    fn less(&self, count: usize) {
+        self.depth.dec_by(i64::try_from(count).unwrap_or(i64::MAX));
     }
 }
 
@@ -60,19 +75,35 @@ mod tests {
 
     #[test]
     fn items_come_in_order_and_in_batches() {
-        let queue = Queue::default();
+        let queue = Queue::of(Gauge::default());
         (1..=3).for_each(|item| queue.push(item));
         assert_eq!(queue.pop(2), Some(vec![1, 2]));
         assert_eq!(queue.pop(2), Some(vec![3]));
     }
 
     #[test]
+    fn the_depth_is_what_waits_in_all_queues_that_share_it() {
+        let depth = Gauge::default();
+        let (one, other) = (Queue::of(depth.clone()), Queue::of(depth.clone()));
+        (1..=3).for_each(|item| one.push(item));
+        other.push(4);
+        assert_eq!(depth.get(), 4);
+        one.pop(2);
+        assert_eq!(depth.get(), 2);
+        one.close();
+        one.push(5);
+        assert_eq!(depth.get(), 1);
+    }
+
+    #[test]
     fn a_closed_queue_lets_go_of_its_waiters() {
-        let queue = Queue::<u8>::default();
+        let queue = Queue::<u8>::of(Gauge::default());
         std::thread::scope(|scope| {
             let waiter = scope.spawn(|| queue.pop(1));
             queue.close();
             assert_eq!(waiter.join().unwrap(), None);
         });
+        queue.push(1);
+        assert_eq!(queue.len(), 0);
     }
 }

@@ -68,7 +68,14 @@ impl Run {
         let mut content = tracked.content();
         let version = content.own_version()?;
         let paths = tracked.paths();
+        let identity = content.identity();
         let unsealed = match &content.state {
+            // It has got a guarded name since it was sealed.
+            State::Sealed { .. } if self.keeps_back(tracked, &content) => {
+                let unsealed = Unsealed::NotAdmitted;
+                content.state = State::Unsealed { version, unsealed: unsealed.clone(), identity };
+                unsealed
+            }
             State::Sealed { .. } => {
                 if paths != content.told_paths {
                     self.tell_again(tracked, &mut content);

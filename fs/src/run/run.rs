@@ -1,14 +1,15 @@
 use std::{
     collections::HashMap,
+    fmt::Debug,
     fs::File,
     os::fd::AsFd,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
 };
 
-use attestfs_digest::FileHasher;
+use attestfs_digest::{Digests, FileHasher};
 use parking_lot::Mutex;
 
 use super::{
@@ -23,7 +24,7 @@ use crate::{
     error::Error,
     fact::{Fact, Process, RunVersion, TreePath, Unknown, Unsealed},
     identity::{FileKey, Identity},
-    port::{KnownDigests, Recorder},
+    port::{KnownDigests, NothingKnown, Recorder},
     run::Inputs,
 };
 
@@ -55,8 +56,17 @@ pub struct Run {
     pub(super) activity: Activity,
     pub(super) materials: Materials,
     pub(super) sealer: Sealer,
+    pub(super) guards: OnceLock<Arc<dyn Guards>>,
+    /// Nobody's: see [`Run::idle`].
+    idle: bool,
     files: Mutex<HashMap<FileKey, Arc<Tracked>>>,
     versions: AtomicU64,
+}
+
+/// Who knows what is guarded.
+pub(crate) trait Guards: Debug + Send + Sync {
+    /// Whether what a file of these names holds is kept back unless it is admitted. In doubt it is.
+    fn keeps_back(&self, names: &[TreePath]) -> bool;
 }
 
 /// Who changes what, and through which open file.
@@ -89,18 +99,43 @@ impl Run {
         inputs: Inputs,
         limits: Limits,
     ) -> Arc<Self> {
-        let run = Arc::new(Self {
-            recorder,
-            limits,
-            activity: Activity::default(),
-            materials: Materials::new(known, inputs),
-            sealer: Sealer::default(),
-            files: Mutex::default(),
-            versions: AtomicU64::new(1),
-        });
+        let run = Arc::new(Self::new(recorder, Materials::new(known, inputs), limits, false));
         Sealer::start(&run);
         Materials::start(&run);
         run
+    }
+
+    /// What requests belong to while no stage is open: nobody's run. It owns nothing, tells nothing of
+    /// reads and writes and hashes nothing; what the gate refuses and what is removed goes to
+    /// `recorder`.
+    pub fn idle(recorder: Box<dyn Recorder>) -> Arc<Self> {
+        let materials = Materials::new(Box::new(NothingKnown), Inputs::None);
+        Arc::new(Self::new(recorder, materials, Limits::default(), true))
+    }
+
+    fn new(recorder: Box<dyn Recorder>, materials: Materials, limits: Limits, idle: bool) -> Self {
+        Self {
+            recorder,
+            limits,
+            activity: Activity::default(),
+            materials,
+            sealer: Sealer::default(),
+            guards: OnceLock::new(),
+            idle,
+            files: Mutex::default(),
+            versions: AtomicU64::new(1),
+        }
+    }
+
+    /// Goes by what this one guards, from now on.
+    pub(crate) fn guarded_by(&self, guards: Arc<dyn Guards>) {
+        // All mounts of a run have one gate.
+        self.guards.get_or_init(|| guards);
+    }
+
+    /// Whether this is nobody's run.
+    pub fn is_idle(&self) -> bool {
+        self.idle
     }
 
     /// How many files the run read or wrote so far.
@@ -112,6 +147,13 @@ impl Run {
     pub(crate) fn track(&self, key: FileKey) -> Arc<Tracked> {
         let mut files = self.files.lock();
         Arc::clone(files.entry(key).or_insert_with(|| Arc::new(Tracked::new(key))))
+    }
+
+    /// The file that the run `earlier` knew, from now on kept as by [`track`](Self::track).
+    pub(crate) fn take_over(&self, known: &Arc<Tracked>, earlier: &Arc<Self>) -> Arc<Tracked> {
+        let mut files = self.files.lock();
+        let entry = files.entry(known.key());
+        Arc::clone(entry.or_insert_with(|| Arc::new(Tracked::after(known, earlier))))
     }
 
     /// The kernel let go of this file. What facts were told about stays known.
@@ -130,25 +172,52 @@ impl Run {
     }
 
     /// The run opened this file and can see what is in it. Content that it did not write is a
-    /// material.
+    /// material; if its digests are `known`, nobody has to compute them.
     pub(crate) fn opened(
         &self,
         tracked: &Arc<Tracked>,
-        identity: Identity,
+        (identity, known): (Identity, Option<Digests>),
         opened: &Opened,
         by: impl FnOnce() -> Process,
     ) {
-        let mut content = tracked.content();
-        self.notice_change_below(tracked, &mut content, opened, identity);
-        if !matches!(content.state, State::Found) {
+        if self.idle {
             return;
         }
-        let Some(path) = tracked.path() else { return };
+        let mut content = tracked.content();
+        self.notice_change_below(tracked, &mut content, opened, identity);
+        match content.state {
+            State::Found => content.told_names = 0,
+            State::Material { version, .. } | State::Hashed { version, .. } => {
+                let names = names_to_tell(tracked, &mut content);
+                return self.tell_other_names(version, names, opened);
+            }
+            _ => return,
+        }
+        let mut names = names_to_tell(tracked, &mut content);
+        let Some(path) = names.next() else { return };
         let version = self.next_version();
         content.state = State::Material { version, identity };
         self.recorder.record(Fact::Opened { version, identity, path, by: by() });
+        self.tell_other_names(version, names, opened);
+        if let Some(digests) = known {
+            content.state = State::Hashed { version, identity, digests };
+            self.recorder.record(Fact::Hashed { version, identity, digests });
+            return;
+        }
         drop(content);
         self.materials.add(Arc::clone(tracked), version, identity, opened.clone());
+    }
+
+    /// A file of one link has the name that was told, whatever names it had before.
+    fn tell_other_names(
+        &self,
+        version: RunVersion,
+        names: impl ExactSizeIterator<Item = TreePath>,
+        opened: &Opened,
+    ) {
+        if names.len() > 0 && opened.stat().is_ok_and(|stat| stat.statx.stx_nlink > 1) {
+            names.for_each(|path| self.recorder.record(Fact::OpenedAs { version, path }));
+        }
     }
 
     /// A file whose identity is another than the one its content is known by: somebody touched it
@@ -193,6 +262,7 @@ impl Run {
         operation: impl FnOnce(&Opened) -> Result<T, Error>,
         follow: impl FnOnce(&mut FileHasher, &T),
     ) -> Result<T, Error> {
+        let _order = change.tracked.in_order();
         let before = change.opened.stat()?.identity;
         let result = operation(change.opened);
         let after = change.opened.stat()?.identity;
@@ -200,6 +270,15 @@ impl Run {
             return result;
         }
         content.changes += 1;
+        content.move_on(before, after);
+        if self.idle {
+            return result;
+        }
+        content.written_over = change.tracked.verification_count();
+        content.build_on(&before);
+        if after.size == 0 {
+            content.tainted = false;
+        }
         self.begin_version(content, change, before);
         if let State::Written { hasher, identity, .. } = &mut content.state {
             if *identity != before {
@@ -263,24 +342,50 @@ impl Run {
         operation: impl FnOnce() -> Result<T, Error>,
     ) -> Result<T, Error> {
         let mut content = tracked.content();
+        let order = tracked.in_order();
         let before = stat()?.identity;
         let result = operation()?;
         let stat = stat()?;
-        let after = stat.identity;
-        if content.cached == Some(before) {
-            content.cached = Some(after);
+        drop(order);
+        self.follow_metadata(tracked, &mut content, before, &stat);
+        drop(content);
+        // A run that has just ended may not have been committed yet.
+        if let Some((earlier, tracked)) = tracked.earlier() {
+            earlier.follow_metadata(&tracked, &mut tracked.content(), before, &stat);
         }
+        Ok(result)
+    }
+
+    fn follow_metadata(
+        &self,
+        tracked: &Tracked,
+        content: &mut Content,
+        before: Identity,
+        stat: &Stat,
+    ) {
+        let after = stat.identity;
+        let Content { cached, vouched, .. } = content;
+        for kept in [cached, vouched] {
+            if *kept == Some(before) {
+                *kept = Some(after);
+            }
+        }
+        content.move_on(before, after);
         if let Some(identity) = content.identity_mut()
             && *identity == before
         {
             *identity = after;
             match stat.statx.stx_nlink {
                 0 => {}
-                1..=NAMES_RETOLD_MAX => self.tell_again(tracked, &mut content),
-                _ => self.tell_at_rest(tracked, &mut content),
+                1..=NAMES_RETOLD_MAX => self.tell_again(tracked, content),
+                _ => self.tell_at_rest(tracked, content),
             }
         }
-        Ok(result)
+    }
+
+    /// Tells what is about no version of the run's.
+    pub(crate) fn tell(&self, fact: Fact) {
+        self.recorder.record(fact);
     }
 
     pub(crate) fn directory_renamed(&self, from: &TreePath, to: &TreePath) {
@@ -288,14 +393,22 @@ impl Run {
     }
 
     /// The last name of the file is gone. Nothing that it held can be an output.
-    pub(crate) fn unlinked(&self, tracked: &Tracked) {
-        let mut content = tracked.content();
-        if let Some(version) = content.own_version() {
-            self.recorder.record(Fact::Gone { version });
-            content.state = State::Found;
-            content.changes += 1;
-            self.activity.end(tracked);
+    ///
+    /// # Returns
+    /// Whether the run wrote what it held.
+    pub(crate) fn unlinked(&self, tracked: &Tracked) -> bool {
+        if let Some((earlier, tracked)) = tracked.earlier() {
+            earlier.unlinked(&tracked);
         }
+        let mut content = tracked.content();
+        let Some(version) = content.own_version() else {
+            return false;
+        };
+        self.recorder.record(Fact::Gone { version });
+        content.state = State::Found;
+        content.changes += 1;
+        self.activity.end(tracked);
+        true
     }
 
     /// Tells the current name and identity of a version once more, for they changed.
@@ -343,6 +456,16 @@ impl Run {
 /// An output with more names is not told again at each change: a program that links a file n times
 /// would make a journal of n * n names.
 const NAMES_RETOLD_MAX: u32 = 64;
+
+/// The names of a material that were seen since its names were told last, the one seen last first.
+fn names_to_tell(
+    tracked: &Tracked,
+    content: &mut Content,
+) -> impl ExactSizeIterator<Item = TreePath> + use<> {
+    let (names, count) = tracked.paths_since(content.told_names);
+    content.told_names = count;
+    names.into_iter()
+}
 
 /// The names by which a fact is about to speak of the file: the one seen last, and the others.
 fn tell_names(tracked: &Tracked, content: &mut Content) -> (Option<TreePath>, Vec<TreePath>) {

@@ -21,12 +21,19 @@ use crate::{
     backing::Stat,
     fact::{Fact, RunVersion, Unsealed},
     identity::Identity,
+    meter::{HashedFor, meter},
 };
 
 /// Threads that read back what the hashers did not see, so that no request waits for it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Sealer {
     jobs: Arc<Queue<Job>>,
+}
+
+impl Default for Sealer {
+    fn default() -> Self {
+        Self { jobs: Arc::new(Queue::of(meter().seal_queue())) }
+    }
 }
 
 /// One content whose digest is to be completed.
@@ -89,6 +96,7 @@ impl Run {
             self.recorder.record(Fact::Gone { version });
             return self.activity.end(tracked);
         }
+        content.state = State::Settling { version, identity: stat.identity, again: false };
         if self.exceeds_holes(&stat) {
             return self.leave_unsealed(tracked, content, version, Unsealed::Sparse);
         }
@@ -96,7 +104,6 @@ impl Run {
         if stat.identity != last || hasher.length() != stat.identity.size {
             *hasher = FileHasher::unread(stat.identity.size);
         }
-        content.state = State::Settling { version, identity: stat.identity };
         let job = Job {
             tracked: Arc::clone(tracked),
             opened: opened.clone(),
@@ -108,7 +115,7 @@ impl Run {
     }
 
     /// Whether hashing would have to feed more zeros than anybody waits for.
-    pub(super) fn exceeds_holes(&self, stat: &Stat) -> bool {
+    pub(crate) fn exceeds_holes(&self, stat: &Stat) -> bool {
         let allocated = stat.statx.stx_blocks.saturating_mul(512);
         stat.statx.stx_size.saturating_sub(allocated) > self.limits.hole_bytes_max
     }
@@ -123,7 +130,7 @@ impl Run {
         identity: Identity,
     ) {
         let State::Sealed { version, digests, .. } = content.state else { return };
-        content.state = State::Settling { version, identity };
+        content.state = State::Settling { version, identity, again: true };
         content.changes += 1;
         self.activity.begin(tracked);
         self.sealer.jobs.push(Job {
@@ -139,7 +146,7 @@ impl Run {
         for _ in 0..ATTEMPTS {
             let outcome = job.finish();
             let mut content = job.tracked.content();
-            let State::Settling { version, identity } = content.state else { return };
+            let State::Settling { version, identity, again } = content.state else { return };
             if content.changes != job.changes {
                 return;
             }
@@ -151,7 +158,7 @@ impl Run {
                 }
                 // Somebody changed it below the mount meanwhile: once more, from the start.
                 Ok((_, now)) => {
-                    content.state = State::Settling { version, identity: now };
+                    content.state = State::Settling { version, identity: now, again };
                     *job.hasher = FileHasher::unread(now.size);
                 }
                 Err(unsealed) => {
@@ -168,14 +175,24 @@ impl Run {
     }
 
     fn sealed(&self, job: &Job, content: &mut Content, digests: Digests) {
-        let State::Settling { version, identity } = content.state else { return };
+        let State::Settling { version, identity, .. } = content.state else { return };
         if job.expected.is_some_and(|expected| expected != digests) {
             let unsealed = Unsealed::ChangedBelow;
+            return self.leave_unsealed(&job.tracked, content, version, unsealed);
+        }
+        if self.keeps_back(&job.tracked, content) {
+            let unsealed = Unsealed::NotAdmitted;
             return self.leave_unsealed(&job.tracked, content, version, unsealed);
         }
         content.state = State::Sealed { version, identity, digests };
         self.tell_again(&job.tracked, content);
         self.activity.end(&job.tracked);
+    }
+
+    /// Whether the run built what it wrote on guarded content that was not admitted.
+    pub(super) fn keeps_back(&self, tracked: &Tracked, content: &Content) -> bool {
+        let guards = self.guards.get().filter(|_| content.tainted);
+        guards.is_some_and(|guards| guards.keeps_back(&tracked.paths()))
     }
 
     fn leave_unsealed(
@@ -186,7 +203,9 @@ impl Run {
         unsealed: Unsealed,
     ) {
         self.tell_unsealed(tracked, content, version, unsealed.clone());
-        content.state = State::Unsealed { version, unsealed };
+        // What others changed below is not what the run wrote.
+        let identity = content.identity().filter(|_| unsealed != Unsealed::ChangedBelow);
+        content.state = State::Unsealed { version, unsealed, identity };
         self.activity.end(tracked);
     }
 }
@@ -196,7 +215,10 @@ impl Job {
     fn finish(&mut self) -> Result<Digests, Unsealed> {
         let content = StoredContent(&self.opened);
         let (tracked, changes) = (&self.tracked, self.changes);
-        let watch = &mut |_bytes| {
+        let mut told = 0;
+        let watch = &mut |bytes| {
+            meter().hashed(HashedFor::SEAL, bytes - told);
+            told = bytes;
             if tracked.content().changes == changes {
                 ControlFlow::Continue(())
             } else {
@@ -215,7 +237,7 @@ fn unreadable(error: impl Display) -> Unsealed {
 const ATTEMPTS: usize = 3;
 
 /// What the backing store holds, read through the backing store's own calls.
-pub(super) struct StoredContent<'opened>(pub(super) &'opened Opened);
+pub(crate) struct StoredContent<'opened>(pub(crate) &'opened Opened);
 
 impl ReadAt for StoredContent<'_> {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {

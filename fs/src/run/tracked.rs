@@ -1,37 +1,108 @@
+use std::sync::{Arc, Weak};
+
+use attestfs_digest::{Digests, Outboard};
 use parking_lot::{Mutex, MutexGuard};
 
-use super::content::Content;
+use super::{
+    content::Content,
+    run::Run,
+    verification::{Verification, Verifications},
+};
 use crate::{
     fact::TreePath,
-    identity::FileKey,
+    identity::{FileKey, Identity},
     names::{FilePath, Names},
 };
 
-/// What the run knows of one regular file. Outlives the kernel's references to the inode and holds
+/// What one run knows of one regular file. Outlives the kernel's references to the inode and holds
 /// no descriptor.
 #[derive(Debug)]
 pub(crate) struct Tracked {
+    shared: Arc<Shared>,
+    content: Mutex<Content>,
+    earlier: Option<(Weak<Run>, Weak<Self>)>,
+}
+
+/// What belongs to a file whichever run looks at it.
+#[derive(Debug)]
+struct Shared {
     key: FileKey,
     names: Mutex<Names>,
-    content: Mutex<Content>,
+    order: Mutex<()>,
+    verifications: Mutex<Verifications>,
 }
 
 impl Tracked {
     pub(crate) fn new(key: FileKey) -> Self {
-        Self { key, names: Mutex::default(), content: Mutex::default() }
+        let shared = Shared {
+            key,
+            names: Mutex::default(),
+            order: Mutex::default(),
+            verifications: Mutex::default(),
+        };
+        Self { shared: Arc::new(shared), content: Mutex::default(), earlier: None }
+    }
+
+    /// The same file for the run that follows `earlier`: it knows the names and nothing of the
+    /// content.
+    pub(super) fn after(known: &Arc<Self>, earlier: &Arc<Run>) -> Self {
+        Self {
+            shared: Arc::clone(&known.shared),
+            content: Mutex::default(),
+            earlier: Some((Arc::downgrade(earlier), Arc::downgrade(known))),
+        }
+    }
+
+    /// The run before and the same file in it, as long as somebody is not done with them. To lock
+    /// their contents while this one is locked is in order, and never the other way round.
+    pub(super) fn earlier(&self) -> Option<(Arc<Run>, Arc<Self>)> {
+        let (run, tracked) = self.earlier.as_ref()?;
+        run.upgrade().zip(tracked.upgrade())
     }
 
     pub(crate) fn key(&self) -> FileKey {
-        self.key
+        self.shared.key
     }
 
     pub(crate) fn names(&self) -> MutexGuard<'_, Names> {
-        self.names.lock()
+        self.shared.names.lock()
+    }
+
+    /// Keeps those out who have the file open in another run, so that each change lies between two
+    /// looks at the identity. Taken when the content is locked.
+    pub(super) fn in_order(&self) -> MutexGuard<'_, ()> {
+        self.shared.order.lock()
     }
 
     /// The lock that every change of the file's bytes is made under.
     pub(crate) fn content(&self) -> MutexGuard<'_, Content> {
         self.content.lock()
+    }
+
+    /// From now on, and as long as what is answered lives, all reads of the file are verified: those
+    /// through what was opened before and in other runs too.
+    pub(crate) fn verify(
+        &self,
+        run: &Arc<Run>,
+        found: (Identity, Digests),
+        outboard: &Arc<Outboard>,
+    ) -> Arc<Verification> {
+        self.shared.verifications.lock().begin(run, found, outboard)
+    }
+
+    /// Against what the file is verified for whoever has it open, if somebody wants that.
+    pub(crate) fn verification(&self) -> Option<Arc<Verification>> {
+        self.shared.verifications.lock().newest()
+    }
+
+    /// Whether somebody has the file open for verified reading who must not see what `run` writes.
+    pub(crate) fn is_verified_against(&self, run: &Run) -> bool {
+        self.shared.verifications.lock().are_in_the_way_of(run)
+    }
+
+    /// How many verifications of the file there have been by now.
+    pub(super) fn verification_count(&self) -> u64 {
+        self.shared.verifications.lock().count()
     }
 
     /// Where the file is now; none when it is unlinked.
@@ -41,15 +112,111 @@ impl Tracked {
 
     /// All places where the file is, the one seen last first.
     pub(crate) fn paths(&self) -> Vec<TreePath> {
-        self.names.lock().paths().map(TreePath::from).collect()
+        self.names().paths().map(TreePath::from).collect()
+    }
+
+    /// The places that were not known when there had been `count`, the one seen last first; and how
+    /// many there have been by now.
+    pub(super) fn paths_since(&self, count: u64) -> (Vec<TreePath>, u64) {
+        let names = self.names();
+        (names.paths_since(count).map(TreePath::from).collect(), names.count())
     }
 
     /// Where the file is now, or was when it had a name.
     pub(crate) fn path_or_former(&self) -> Option<TreePath> {
-        self.names.lock().path_or_former().map(TreePath::from)
+        self.names().path_or_former().map(TreePath::from)
     }
 
     pub(crate) fn file_path(&self) -> Option<FilePath> {
-        self.names.lock().path()
+        self.names().path()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{ffi::OsStr, fs::File, sync::mpsc, thread, time::Duration};
+
+    use attestfs_digest::digests;
+
+    use super::*;
+    use crate::{
+        backing::Directory,
+        fact::{Fact, Process},
+        names::Place,
+        port::{NothingKnown, Recorder},
+        run::{Change, Inputs, Limits, Opened, Scope, seal::StoredContent},
+    };
+
+    #[derive(Clone, Debug, Default)]
+    struct Told(Arc<Mutex<Option<Digests>>>);
+
+    impl Recorder for Told {
+        fn record(&self, fact: Fact) {
+            if let Fact::Sealed { digests, .. } = fact {
+                *self.0.lock() = Some(digests);
+            }
+        }
+    }
+
+    fn run() -> (Arc<Run>, Told) {
+        let told = Told::default();
+        let recorder = Box::new(told.clone());
+        (Run::start(recorder, Box::new(NothingKnown), Inputs::None, Limits::default()), told)
+    }
+
+    fn write(
+        run: &Run,
+        tracked: &Arc<Tracked>,
+        opened: &Opened,
+        byte: u8,
+        meanwhile: impl FnOnce(),
+    ) {
+        let by = &Process::default();
+        let (bytes, offset) = ([byte; 4], u64::from(byte));
+        let store = |opened: &Opened| {
+            meanwhile();
+            Ok(opened.backing.write_at(&opened.file, &bytes, offset)?)
+        };
+        let change = Change { tracked, opened, by };
+        run.change(&mut tracked.content(), change, store, |hasher, _| hasher.write(offset, &bytes))
+            .unwrap();
+    }
+
+    /// As when pages of a shared mapping are written back while somebody else writes: for those the
+    /// kernel keeps no order.
+    #[test]
+    fn a_change_in_another_run_lies_before_or_after_and_never_within() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("f");
+        let file = File::options().read(true).write(true).create_new(true).open(path).unwrap();
+        let root = File::open(directory.path()).unwrap();
+        let opened =
+            Opened { backing: Arc::new(Directory::new(root.into())), file: Arc::new(file) };
+        let ((first, first_told), (second, second_told)) = (run(), run());
+        let tracked = first.track(opened.stat().unwrap().identity.file);
+        tracked.names().add(&Place::root(0), OsStr::new("f"));
+        let taken_over = second.take_over(&tracked, &first);
+        let (begun, begins) = mpsc::channel();
+        let (ended, ends) = mpsc::channel();
+        thread::scope(|threads| {
+            let (run, tracked, opened) = (&first, &tracked, &opened);
+            threads.spawn(move || {
+                write(run, tracked, opened, 0, || {
+                    begun.send(()).unwrap();
+                    // In vain: the other one waits until this is over.
+                    assert!(ends.recv_timeout(Duration::from_millis(300)).is_err());
+                });
+            });
+            begins.recv().unwrap();
+            write(&second, &taken_over, opened, 4, || {});
+            ended.send(()).unwrap_or_default();
+        });
+        for (run, tracked) in [(&first, &tracked), (&second, &taken_over)] {
+            run.writer_left(tracked, &opened);
+            assert_eq!(run.quiesce(&Scope::Run, Duration::from_secs(20)), []);
+        }
+        let stored = digests(&StoredContent(&opened), 8).unwrap();
+        assert_eq!(*first_told.0.lock(), Some(stored));
+        assert_eq!(*second_told.0.lock(), Some(stored));
     }
 }

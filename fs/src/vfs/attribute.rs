@@ -12,10 +12,12 @@ use super::{
     filesystem::{Attributes, Vfs},
     handle::HandleId,
     inode::{Inode, InodeId},
+    opening::{Answer, found},
+    tenure::Regular,
 };
 use crate::{
     error::Error,
-    run::{Caller, Change},
+    run::{Caller, Change, Opened},
     write::{drop_privilege_bits, truncate_unopened},
 };
 
@@ -38,51 +40,97 @@ pub(crate) struct AttributeChange {
 }
 
 impl Vfs {
-    pub(crate) fn attributes(&self, id: InodeId) -> Result<Attributes, Error> {
+    pub(crate) fn attributes(
+        &self,
+        id: InodeId,
+        handle: Option<HandleId>,
+    ) -> Result<Attributes, Error> {
+        if let Some(file) = self.virtual_file(id) {
+            let handle = handle.and_then(|id| self.handles.find(id).ok());
+            return self.virtual_attributes(file, handle.as_ref());
+        }
         self.attributes_of(&*self.inodes.find(id)?)
     }
 
     pub(crate) fn change_attributes(
-        &self,
+        self: &Arc<Self>,
         id: InodeId,
         handle: Option<HandleId>,
         change: AttributeChange,
         caller: Caller,
+    ) -> Answer<Attributes> {
+        let inode = match self.inodes.find(id) {
+            Ok(inode) => inode,
+            Err(error) => return Answer::Now(Err(error)),
+        };
+        let Some(length) = change.size else {
+            return Answer::Now(self.change_metadata_of(&inode, change));
+        };
+        let vfs = Arc::clone(self);
+        self.truncate(&inode, handle, length, caller).then(move |truncated| {
+            truncated?;
+            vfs.change_metadata_of(&inode, change)
+        })
+    }
+
+    fn change_metadata_of(
+        &self,
+        inode: &Inode,
+        change: AttributeChange,
     ) -> Result<Attributes, Error> {
-        let inode = self.inodes.find(id)?;
-        if let Some(length) = change.size {
-            self.truncate(&inode, handle, length, caller)?;
-        }
         if change.touches_metadata() {
-            self.metadata_change(&inode, || self.apply(&inode, change))?;
+            self.metadata_change(inode, || self.apply(inode, change))?;
         }
-        self.attributes_of(&inode)
+        self.attributes_of(inode)
     }
 
     fn truncate(
-        &self,
+        self: &Arc<Self>,
         inode: &Arc<Inode>,
         handle: Option<HandleId>,
         length: u64,
         caller: Caller,
-    ) -> Result<(), Error> {
+    ) -> Answer<()> {
         if let Some(handle) = handle.and_then(|id| self.handles.find(id).ok())
             && let Ok(writer) = handle.writer()
         {
-            writer.truncate(length)?;
-            return writer.drop_privilege_bits();
+            let truncated = writer.truncate(length).and_then(|()| writer.drop_privilege_bits());
+            return Answer::Now(truncated);
         }
-        let tracked = inode.tracked().ok_or(Error::Invalid)?;
+        let (regular, opened) = match self.begin_truncation(inode, caller) {
+            Ok(begun) => begun,
+            Err(error) => return Answer::Now(Err(error)),
+        };
+        if length == 0 {
+            return Answer::Now(self.finish_truncation(&regular, &opened, length, caller));
+        }
+        // What stays of the content was there before: it is taken, as with an append.
+        let (kept, file) = (regular.clone(), opened.clone());
+        self.when_admitted(regular, opened, caller, move |vfs, admitted| {
+            let (run, found) = (&kept.tenure.run, found(&admitted, &file)?);
+            run.opened(&kept.tracked, found, &file, || vfs.processes.of(caller));
+            vfs.finish_truncation(&kept, &file, length, caller)
+        })
+    }
+
+    fn begin_truncation(&self, inode: &Inode, caller: Caller) -> Result<(Regular, Opened), Error> {
+        let regular = inode.regular().ok_or(Error::Invalid)?;
         let opened = self.open_backing(inode, OFlags::WRONLY)?;
-        if length > 0 {
-            // What stays of the content was there before: a material, as with an append.
-            let identity = opened.stat()?.identity;
-            self.run.opened(tracked, identity, &opened, || self.processes.of(caller));
-        }
+        self.check_change(&regular, &opened, caller)?;
+        Ok((regular, opened))
+    }
+
+    fn finish_truncation(
+        &self,
+        regular: &Regular,
+        opened: &Opened,
+        length: u64,
+        caller: Caller,
+    ) -> Result<(), Error> {
         let by = self.processes.of(caller);
-        let change = Change { tracked, opened: &opened, by: &by };
-        truncate_unopened(&self.run, change, length)?;
-        drop_privilege_bits(&opened)
+        let change = Change { tracked: &regular.tracked, opened, by: &by };
+        truncate_unopened(&regular.tenure.run, &self.permit(regular), change, length)?;
+        drop_privilege_bits(opened)
     }
 
     fn apply(&self, inode: &Inode, change: AttributeChange) -> Result<(), Error> {

@@ -1,14 +1,22 @@
-use std::{os::fd::AsFd, sync::Arc};
+use std::{
+    os::{fd::AsFd, unix::ffi::OsStrExt},
+    sync::Arc,
+};
+
+use attestfs_attestation::escaped;
 
 use super::{
     handle::Handles,
     inode::{Inode, InodeId, Inodes},
+    tenure::Tenure,
+    virtual_files::VirtualFiles,
 };
 use crate::{
     backing::{Backing, Stat},
     error::Error,
+    gate::{Connection, Gate},
     mount::MountOptions,
-    run::{Processes, Run},
+    run::{Guards, Processes, Run},
 };
 
 /// One mounted tree of a run.
@@ -18,11 +26,14 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Vfs {
     pub(super) backing: Arc<dyn Backing>,
-    pub(super) run: Arc<Run>,
     pub(super) inodes: Inodes,
     pub(super) handles: Handles,
     pub(super) processes: Processes,
+    pub(super) virtual_files: VirtualFiles,
     pub(super) options: MountOptions,
+    pub(super) gate: Arc<Gate>,
+    /// Ends with the kernel's interest in answers.
+    pub(super) connection: Connection,
 }
 
 /// What the kernel is told of an inode.
@@ -36,28 +47,60 @@ impl Vfs {
     pub(crate) fn new(
         backing: Arc<dyn Backing>,
         run: Arc<Run>,
+        gate: Arc<Gate>,
         options: MountOptions,
     ) -> Result<Self, Error> {
         let root = backing.root()?;
         let stat = backing.stat(root.as_fd())?;
-        let inodes = Inodes::new(Arc::clone(&run), options.tree, root, &stat);
+        run.guarded_by(Arc::clone(&gate) as Arc<dyn Guards>);
+        let tenure = Tenure {
+            run,
+            stage: options.stage.clone(),
+            run_id: options.run_id.clone(),
+            replaceable: options.replaceable.clone().into(),
+        };
+        let inodes = Inodes::new(tenure, options.tree, root, &stat);
         Ok(Self {
             backing,
-            run,
             inodes,
             handles: Handles::default(),
             processes: Processes::default(),
+            virtual_files: VirtualFiles::below(escaped(options.origin.as_os_str().as_bytes())),
             options,
+            gate,
+            connection: Connection::default(),
         })
+    }
+
+    /// Whether the process ids in requests are those of this process namespace.
+    pub(crate) fn sees_callers(&self) -> bool {
+        self.options.sees_callers
+    }
+
+    /// Whether mounts with mapped user ids are allowed.
+    pub(crate) fn maps_users(&self) -> bool {
+        self.options.mapped_users
+    }
+
+    /// Whether somebody may be refused.
+    pub(crate) fn guards(&self) -> bool {
+        self.gate.guards()
+    }
+
+    /// Requests from now on belong to another run.
+    pub(crate) fn begin(&self, tenure: Tenure) {
+        tenure.run.guarded_by(Arc::clone(&self.gate) as Arc<dyn Guards>);
+        self.inodes.begin(tenure);
     }
 
     /// The kernel is gone, and every open with it: what RELEASE did not reach us was one all the
     /// same.
     pub(crate) fn release_all(&self) {
+        self.connection.end();
         self.handles.clear();
     }
 
     pub(super) fn attributes_of(&self, inode: &Inode) -> Result<Attributes, Error> {
-        Ok(Attributes { id: inode.id, stat: self.backing.stat(inode.node.as_fd())? })
+        Ok(self.told(inode, self.backing.stat(inode.node.as_fd())?))
     }
 }

@@ -12,8 +12,13 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::directory::DirectoryHandle;
-use crate::{error::Error, read::ReadHandle, write::WriteHandle};
+use super::{directory::DirectoryHandle, virtual_files::OpenVirtual};
+use crate::{
+    error::Error,
+    meter::{Counted, meter},
+    read::{ReadHandle, Reading},
+    write::WriteHandle,
+};
 
 /// The number by which the kernel names an open file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -25,29 +30,47 @@ pub(crate) enum Handle {
     Reader(Arc<ReadHandle>),
     Writer(Arc<WriteHandle>),
     Directory(Arc<DirectoryHandle>),
+    /// Of a file that we make up.
+    Virtual(Arc<OpenVirtual>),
 }
 
 impl Handle {
     /// The open file of the backing store.
-    pub(crate) fn file(&self) -> &File {
+    ///
+    /// # Errors
+    /// [`Error::NotSupported`] of a virtual one, which has none.
+    pub(crate) fn file(&self) -> Result<&File, Error> {
         match self {
-            Self::Reader(reader) => reader.file(),
-            Self::Writer(writer) => writer.file(),
-            Self::Directory(directory) => directory.file(),
+            Self::Reader(reader) => Ok(&reader.opened.file),
+            Self::Writer(writer) => Ok(writer.file()),
+            Self::Directory(directory) => Ok(directory.file()),
+            Self::Virtual(_) => Err(Error::NotSupported),
         }
     }
 
     pub(crate) fn writer(&self) -> Result<&Arc<WriteHandle>, Error> {
         match self {
             Self::Writer(writer) => Ok(writer),
-            Self::Reader(_) | Self::Directory(_) => Err(Error::UnknownHandle),
+            Self::Reader(_) | Self::Directory(_) | Self::Virtual(_) => Err(Error::UnknownHandle),
+        }
+    }
+
+    /// # Errors
+    /// [`Error::UnknownHandle`] when it was not opened for reading.
+    pub(crate) fn reading(&self) -> Result<Reading<'_>, Error> {
+        match self {
+            Self::Reader(reader) => Ok(reader.reading()),
+            Self::Writer(writer) => writer.reading(),
+            Self::Directory(_) => Err(Error::UnknownHandle),
+            // A copy inside the store is what there cannot be of it.
+            Self::Virtual(_) => Err(Error::NotSupported),
         }
     }
 
     pub(crate) fn directory(&self) -> Result<&Arc<DirectoryHandle>, Error> {
         match self {
             Self::Directory(directory) => Ok(directory),
-            Self::Reader(_) | Self::Writer(_) => Err(Error::UnknownHandle),
+            Self::Reader(_) | Self::Writer(_) | Self::Virtual(_) => Err(Error::UnknownHandle),
         }
     }
 }
@@ -55,23 +78,24 @@ impl Handle {
 /// The table of open handles of one mount.
 #[derive(Debug, Default)]
 pub(crate) struct Handles {
-    open: Mutex<HashMap<HandleId, Handle>>,
+    open: Mutex<HashMap<HandleId, (Handle, Counted)>>,
     last: AtomicU64,
 }
 
 impl Handles {
     pub(crate) fn insert(&self, handle: Handle) -> HandleId {
         let id = HandleId(self.last.fetch_add(1, Ordering::Relaxed) + 1);
-        self.open.lock().insert(id, handle);
+        self.open.lock().insert(id, (handle, meter().handle()));
         id
     }
 
     pub(crate) fn find(&self, id: HandleId) -> Result<Handle, Error> {
-        self.open.lock().get(&id).cloned().ok_or(Error::UnknownHandle)
+        let open = self.open.lock();
+        open.get(&id).map(|(handle, _)| handle.clone()).ok_or(Error::UnknownHandle)
     }
 
     pub(crate) fn remove(&self, id: HandleId) -> Option<Handle> {
-        self.open.lock().remove(&id)
+        self.open.lock().remove(&id).map(|(handle, _)| handle)
     }
 
     pub(crate) fn clear(&self) {

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     ffi::OsStr,
+    mem,
     sync::{Arc, Weak},
 };
 
@@ -13,8 +14,13 @@ use crate::{
     backing::{Node, Stat},
     error::Error,
     identity::FileKey,
-    names::Place,
-    run::{Run, Tracked},
+    meter::{Counted, meter},
+    names::{Names, Place},
+    run::Tracked,
+    vfs::{
+        owner::Surroundings,
+        tenure::{Regular, Tenure},
+    },
 };
 
 /// The number by which the kernel names an inode, and the inode number that users see.
@@ -24,6 +30,21 @@ pub(crate) struct InodeId(pub(crate) u64);
 impl InodeId {
     /// `FUSE_ROOT_ID`.
     pub(crate) const ROOT: Self = Self(1);
+
+    /// The number of the n-th virtual file.
+    pub(super) fn of_virtual(position: u64) -> Self {
+        Self(VIRTUAL_BASE + position)
+    }
+
+    /// Which virtual file has this number, if it is one's.
+    pub(super) fn virtual_position(self) -> Option<u64> {
+        self.0.checked_sub(VIRTUAL_BASE)
+    }
+
+    /// Whether the file is made up by us: what the kernel is told of it holds for one request.
+    pub(crate) fn is_virtual(self) -> bool {
+        self.virtual_position().is_some()
+    }
 }
 
 /// A file of any kind that the kernel knows.
@@ -32,49 +53,79 @@ pub(crate) struct Inode {
     pub(crate) id: InodeId,
     pub(crate) node: Node,
     pub(crate) kind: Kind,
+    pub(super) surroundings: Surroundings,
+    _counted: Counted,
 }
 
 /// What we keep of an inode, by its kind.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) enum Kind {
     Directory(Arc<Place>),
-    Regular(Arc<Tracked>),
-    /// Symbolic link, fifo, socket or device.
+    /// The run that the file belongs to, and what it knows of it. Another one with each run.
+    Regular(Mutex<Regular>),
+    /// A symbolic link and its names: what it leads to may be guarded by each.
+    Link(Mutex<Names>),
+    /// Fifo, socket or device.
     Other,
 }
 
 impl Inode {
+    fn new(id: InodeId, node: Node, kind: Kind) -> Self {
+        Self { id, node, kind, surroundings: Surroundings::default(), _counted: meter().inode() }
+    }
+
     pub(crate) fn place(&self) -> Result<&Arc<Place>, Error> {
         match &self.kind {
             Kind::Directory(place) => Ok(place),
-            Kind::Regular(_) | Kind::Other => Err(Error::Invalid),
+            Kind::Regular(_) | Kind::Link(_) | Kind::Other => Err(Error::Invalid),
         }
     }
 
-    pub(crate) fn tracked(&self) -> Option<&Arc<Tracked>> {
+    /// The regular file as the run that is on now knows it. Ask once for each request: the next
+    /// answer may be of another run.
+    pub(crate) fn regular(&self) -> Option<Regular> {
         match &self.kind {
-            Kind::Regular(tracked) => Some(tracked),
-            Kind::Directory(_) | Kind::Other => None,
+            Kind::Regular(regular) => Some(regular.lock().clone()),
+            Kind::Directory(_) | Kind::Link(_) | Kind::Other => None,
         }
+    }
+
+    pub(crate) fn tracked(&self) -> Option<Arc<Tracked>> {
+        self.regular().map(|regular| regular.tracked)
     }
 }
 
 /// The table of inodes of one mount.
 #[derive(Debug)]
 pub(crate) struct Inodes {
-    run: Arc<Run>,
     root: Arc<Inode>,
     device: u64,
     tables: Mutex<Tables>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Tables {
+    /// What requests belong to. Under the lock of the tables, so that every file in them belongs to
+    /// it too.
+    tenure: Arc<Tenure>,
     referenced: HashMap<InodeId, Reference>,
+    /// Files that the kernel forgot and whose names must not be: see [`Inodes::forget`].
+    linked: HashMap<FileKey, Linked>,
+    /// How many files the kernel forgot so far.
+    forgotten: u64,
     /// Directories that are named by something that outlives the kernel's references.
     places: HashMap<FileKey, Weak<Place>>,
     /// Numbers given to inodes of other devices below the root; kept, so that they stay the same.
     foreign: HashMap<(u64, u64), InodeId>,
+}
+
+/// A file without inode, of which something is known.
+#[derive(Debug)]
+struct Linked {
+    tracked: Arc<Tracked>,
+    /// Which forgetting left it here. The same file may be looked up and forgotten again before that
+    /// one is done, and then it is no longer the one to say what stays.
+    by: u64,
 }
 
 #[derive(Debug)]
@@ -84,15 +135,45 @@ struct Reference {
 }
 
 impl Inodes {
-    pub(crate) fn new(run: Arc<Run>, tree: u16, root: Node, stat: &Stat) -> Self {
+    pub(crate) fn new(tenure: Tenure, tree: u16, root: Node, stat: &Stat) -> Self {
         let kind = Kind::Directory(Place::root(tree));
-        let root = Arc::new(Inode { id: InodeId::ROOT, node: root, kind });
-        Self { run, root, device: stat.device(), tables: Mutex::default() }
+        let root = Arc::new(Inode::new(InodeId::ROOT, root, kind));
+        let tables = Mutex::new(Tables::new(Arc::new(tenure)));
+        Self { root, device: stat.device(), tables }
     }
 
+    /// What requests belong to.
+    pub(crate) fn tenure(&self) -> Arc<Tenure> {
+        Arc::clone(&self.tables.lock().tenure)
+    }
+
+    /// Requests belong to `tenure` from now on, and so does every file that the kernel knows.
+    pub(crate) fn begin(&self, tenure: Tenure) {
+        let mut tables = self.tables.lock();
+        let Tables { tenure: current, referenced, linked, .. } = &mut *tables;
+        let tenure = &Arc::new(tenure);
+        let ended = mem::replace(current, Arc::clone(tenure));
+        for reference in referenced.values() {
+            if let Kind::Regular(regular) = &reference.inode.kind {
+                regular.lock().pass_to(tenure);
+            }
+        }
+        for Linked { tracked, .. } in linked.values_mut() {
+            *tracked = tenure.run.take_over(tracked, &ended.run);
+        }
+    }
+
+    /// The inode that the kernel names.
+    ///
+    /// # Errors
+    /// [`Error::UnknownInode`]; [`Error::ReadOnly`] of a virtual one, which is answered for elsewhere
+    /// as far as it is readable.
     pub(crate) fn find(&self, id: InodeId) -> Result<Arc<Inode>, Error> {
         if id == InodeId::ROOT {
             return Ok(Arc::clone(&self.root));
+        }
+        if id.is_virtual() {
+            return Err(Error::ReadOnly);
         }
         let tables = self.tables.lock();
         let reference = tables.referenced.get(&id).ok_or(Error::UnknownInode)?;
@@ -128,18 +209,25 @@ impl Inodes {
         }
         let kind = match stat.kind() {
             FileType::Directory => Kind::Directory(tables.place(stat, parent, name)),
-            FileType::RegularFile => Kind::Regular(self.run.track(stat.identity.file)),
+            FileType::RegularFile => Kind::Regular(Mutex::new(tables.regular(stat))),
+            FileType::Symlink => Kind::Link(Mutex::default()),
             _ => Kind::Other,
         };
-        let inode = Arc::new(Inode { id, node, kind });
+        let inode = Arc::new(Inode::new(id, node, kind));
         tables.referenced.insert(id, Reference { inode: Arc::clone(&inode), lookups: 1 });
         drop(tables);
         seen_as(&inode, parent, name);
         inode
     }
 
-    /// The kernel gives back `lookups` references.
-    pub(crate) fn forget(&self, id: InodeId, lookups: u64) {
+    /// The kernel gives back `lookups` references. If these were the last ones, `keeps_names` says
+    /// whether the names of a regular file must stay known all the same.
+    pub(crate) fn forget(
+        &self,
+        id: InodeId,
+        lookups: u64,
+        keeps_names: impl FnOnce(&Inode, &Tracked) -> bool,
+    ) {
         let mut tables = self.tables.lock();
         let Some(reference) = tables.referenced.get_mut(&id) else {
             return;
@@ -148,18 +236,56 @@ impl Inodes {
         if reference.lookups > 0 {
             return;
         }
-        let forgotten = tables.referenced.remove(&id).map(|reference| reference.inode);
+        let Some(Reference { inode, .. }) = tables.referenced.remove(&id) else { return };
         tables.sweep();
+        let Some(Regular { tenure, tracked }) = inode.regular() else { return };
+        let file = tracked.key();
+        // Whoever looks it up meanwhile finds the names.
+        let by = tables.keep(&tracked);
         drop(tables);
-        if let Some(file) = forgotten.as_ref().and_then(|inode| inode.tracked()) {
-            let file = file.key();
-            drop(forgotten);
-            self.run.forget(file);
+        if !keeps_names(&inode, &tracked) {
+            self.tables.lock().let_go(file, by);
         }
+        drop((inode, tracked));
+        tenure.run.forget(file);
     }
 }
 
 impl Tables {
+    fn new(tenure: Arc<Tenure>) -> Self {
+        Self {
+            tenure,
+            referenced: HashMap::new(),
+            linked: HashMap::new(),
+            forgotten: 0,
+            places: HashMap::new(),
+            foreign: HashMap::new(),
+        }
+    }
+
+    fn regular(&mut self, stat: &Stat) -> Regular {
+        let (run, file) = (&self.tenure.run, stat.identity.file);
+        let tracked = match self.linked.remove(&file) {
+            Some(known) => run.take_over(&known.tracked, run),
+            None => run.track(file),
+        };
+        Regular { tenure: Arc::clone(&self.tenure), tracked }
+    }
+
+    /// Keeps a file that the kernel forgot. By which number, that the same forgetting lets go of it.
+    fn keep(&mut self, tracked: &Arc<Tracked>) -> u64 {
+        self.forgotten += 1;
+        let linked = Linked { tracked: Arc::clone(tracked), by: self.forgotten };
+        self.linked.insert(tracked.key(), linked);
+        self.forgotten
+    }
+
+    fn let_go(&mut self, file: FileKey, by: u64) {
+        if self.linked.get(&file).is_some_and(|linked| linked.by == by) {
+            self.linked.remove(&file);
+        }
+    }
+
     /// The backing inode number itself where that is unique, so that it is the same at all times
     /// and in all mounts.
     fn number(&mut self, stat: &Stat, device: u64) -> InodeId {
@@ -192,7 +318,8 @@ impl Tables {
 fn seen_as(inode: &Inode, parent: &Arc<Place>, name: &OsStr) {
     match &inode.kind {
         Kind::Directory(place) => place.move_to(parent, name),
-        Kind::Regular(tracked) => tracked.names().add(parent, name),
+        Kind::Regular(regular) => regular.lock().tracked.names().add(parent, name),
+        Kind::Link(names) => names.lock().add(parent, name),
         Kind::Other => {}
     }
 }
@@ -200,5 +327,94 @@ fn seen_as(inode: &Inode, parent: &Arc<Place>, name: &OsStr) {
 /// Numbers from here on are ours to give; no filesystem in use counts that far.
 const FOREIGN_BASE: u64 = 1 << 62;
 
+/// Numbers from here on are those of virtual files; so many foreign ones there never are.
+const VIRTUAL_BASE: u64 = 1 << 63;
+
 /// So many dead entries are not worth a walk over the table.
 const SWEEP_SLACK: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::fd::AsFd};
+
+    use rustix::fs::{Mode, OFlags, open};
+
+    use super::*;
+    use crate::{
+        backing::{Backing, Directory},
+        fact::Fact,
+        port::Recorder,
+        run::Run,
+    };
+
+    #[derive(Debug)]
+    struct Deaf;
+
+    impl Recorder for Deaf {
+        fn record(&self, _fact: Fact) {}
+    }
+
+    struct Desk {
+        directory: tempfile::TempDir,
+        backing: Directory,
+        inodes: Inodes,
+    }
+
+    impl Desk {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let backing = Directory::new(open(directory.path(), flags, Mode::empty()).unwrap());
+            let root = backing.root().unwrap();
+            let stat = backing.stat(root.as_fd()).unwrap();
+            let tenure = Tenure {
+                run: Run::idle(Box::new(Deaf)),
+                stage: String::new(),
+                run_id: String::new(),
+                replaceable: Arc::new([]),
+            };
+            let inodes = Inodes::new(tenure, 0, root, &stat);
+            Self { directory, backing, inodes }
+        }
+
+        fn look_up(&self, name: &str) -> Arc<Inode> {
+            let root = self.inodes.find(InodeId::ROOT).unwrap();
+            let node = self.backing.lookup(&root.node, name.as_ref()).unwrap();
+            let stat = self.backing.stat(node.as_fd()).unwrap();
+            self.inodes.reference(node, &stat, root.place().unwrap(), name.as_ref())
+        }
+
+        fn names_of(&self, name: &str) -> usize {
+            self.look_up(name).tracked().unwrap().names().paths().count()
+        }
+    }
+
+    #[test]
+    fn names_are_forgotten_with_a_file_unless_they_must_be_known() {
+        for (keeps, known) in [(false, 1), (true, 2)] {
+            let desk = Desk::new();
+            fs::write(desk.directory.path().join("a"), "").unwrap();
+            fs::hard_link(desk.directory.path().join("a"), desk.directory.path().join("b"))
+                .unwrap();
+            let id = desk.look_up("a").id;
+            desk.inodes.forget(id, 1, |_, _| keeps);
+            assert_eq!(desk.names_of("b"), known, "{keeps}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_known_again_before_it_is_forgotten_keeps_the_names_that_must_be_known() {
+        let desk = Desk::new();
+        let (one, other) = (desk.directory.path().join("a"), desk.directory.path().join("b"));
+        fs::write(&one, "").unwrap();
+        let id = desk.look_up("a").id;
+        desk.inodes.forget(id, 1, |_, _| {
+            // Meanwhile somebody else links it, and the kernel forgets it once more.
+            fs::hard_link(&one, &other).unwrap();
+            desk.look_up("b");
+            desk.inodes.forget(id, 1, |_, _| true);
+            false
+        });
+        assert_eq!(desk.names_of("b"), 2);
+    }
+}

@@ -1,6 +1,6 @@
 //! Open files: reading, writing, and what else is done through a handle.
 
-use std::{ffi::OsStr, fs::File, os::fd::AsFd, sync::Arc};
+use std::{ffi::OsStr, fs::File, sync::Arc};
 
 use rustix::{
     fs::{FallocateFlags, OFlags, SeekFrom, StatVfs},
@@ -12,72 +12,16 @@ use super::{
     filesystem::{Attributes, Vfs},
     handle::{Handle, HandleId},
     inode::{Inode, InodeId},
+    virtual_files::VirtualFiles,
 };
 use crate::{
     backing::DirectoryEntry,
     error::Error,
-    fact::Process,
-    read::{self, ReadHandle},
-    run::{Caller, Change, Opened, Tracked},
-    write::{WriteHandle, truncate_unopened},
+    read::Reading,
+    run::{Caller, Opened},
 };
 
-/// Whether the pages that the kernel kept of a file still hold what the file holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum PageCache {
-    Keep,
-    Drop,
-}
-
 impl Vfs {
-    /// Opens a regular file. Of `flags` the access mode and `O_TRUNC` count; the kernel has done
-    /// the rest, and `O_APPEND` on our side would put bytes elsewhere than it says.
-    pub(crate) fn open(
-        &self,
-        id: InodeId,
-        flags: OFlags,
-        caller: Caller,
-    ) -> Result<(HandleId, PageCache), Error> {
-        let inode = self.inodes.find(id)?;
-        let Some(tracked) = inode.tracked().map(Arc::clone) else {
-            return Err(Error::Invalid);
-        };
-        let access = flags & OFlags::ACCMODE;
-        let opened = self.open_backing(&inode, access)?;
-        let page_cache = self.page_cache(&tracked, &opened)?;
-        let truncates = flags.contains(OFlags::TRUNC);
-        let identity = opened.stat()?.identity;
-        let by = || self.processes.of(caller);
-        if access == OFlags::RDONLY {
-            if truncates {
-                self.truncate_unopened(&inode, &tracked, &by())?;
-            } else {
-                self.run.opened(&tracked, identity, &opened, by);
-            }
-            let reader = Handle::Reader(Arc::new(ReadHandle::new(opened)));
-            return Ok((self.handles.insert(reader), page_cache));
-        }
-        let writer = WriteHandle::new(Arc::clone(&self.run), tracked, opened, by());
-        if truncates {
-            writer.truncate(0)?;
-        } else if identity.size > 0 {
-            // Who opens an empty file to write to it brings nothing along.
-            writer.tell_found(identity);
-        }
-        Ok((self.handles.insert(Handle::Writer(Arc::new(writer))), page_cache))
-    }
-
-    /// `O_TRUNC`, which Linux grants to readers as well, if they may write.
-    fn truncate_unopened(
-        &self,
-        inode: &Inode,
-        tracked: &Arc<Tracked>,
-        by: &Process,
-    ) -> Result<(), Error> {
-        let opened = self.open_backing(inode, OFlags::WRONLY)?;
-        truncate_unopened(&self.run, Change { tracked, opened: &opened, by }, 0)
-    }
-
     pub(crate) fn release(&self, id: HandleId) {
         drop(self.handles.remove(id));
     }
@@ -89,7 +33,26 @@ impl Vfs {
         offset: u64,
     ) -> Result<usize, Error> {
         let handle = self.handles.find(id)?;
-        read::read(self.backing.as_ref(), handle.file(), buffer, offset)
+        if let Handle::Virtual(file) = handle {
+            return file.read(buffer, offset);
+        }
+        self.read_from(&handle.reading()?, buffer, offset)
+    }
+
+    /// Bytes that are not those that were admitted are told, and given to nobody; in audit mode they
+    /// are.
+    fn read_from(
+        &self,
+        reading: &Reading<'_>,
+        buffer: &mut [u8],
+        offset: u64,
+    ) -> Result<usize, Error> {
+        match reading.read(buffer, offset) {
+            Err(Error::WrongBytes) if !self.gate.wrong_bytes(reading) => {
+                reading.read_as_it_is(buffer, offset)
+            }
+            read => read,
+        }
     }
 
     pub(crate) fn write(
@@ -124,19 +87,29 @@ impl Vfs {
         length: usize,
     ) -> Result<usize, Error> {
         let (from, to) = (self.handles.find(from)?, self.handles.find(to)?);
-        to.writer()?.copy_from((from.file(), from_offset), to_offset, length)
+        let (reading, writer) = (from.reading()?, to.writer()?);
+        if reading.verifies().is_none() {
+            return writer.copy_from((from.file()?, from_offset), to_offset, length);
+        }
+        // What is copied inside the store nobody verifies.
+        let mut piece = vec![0; length.min(VERIFIED_COPY_MAX)];
+        let count = self.read_from(&reading, &mut piece, from_offset)?;
+        writer.write(&piece[..count], to_offset)
     }
 
     /// `SEEK_DATA` and `SEEK_HOLE`; the kernel answers the others itself.
     pub(crate) fn seek(&self, id: HandleId, to: SeekFrom) -> Result<u64, Error> {
-        Ok(self.backing.seek(self.handles.find(id)?.file(), to)?)
+        Ok(self.backing.seek(self.handles.find(id)?.file()?, to)?)
     }
 
     pub(crate) fn sync(&self, id: HandleId, data_only: bool) -> Result<(), Error> {
-        Ok(self.backing.sync(self.handles.find(id)?.file(), data_only)?)
+        Ok(self.backing.sync(self.handles.find(id)?.file()?, data_only)?)
     }
 
-    pub(crate) fn open_directory(&self, id: InodeId) -> Result<HandleId, Error> {
+    pub(crate) fn open_directory(&self, id: InodeId, caller: Caller) -> Result<HandleId, Error> {
+        if let Some(directory) = self.virtual_file(id) {
+            return self.open_virtual(directory, OFlags::RDONLY, caller);
+        }
         let inode = self.inodes.find(id)?;
         let file = self.backing.open(&inode.node, OFlags::RDONLY | OFlags::DIRECTORY)?;
         let directory = DirectoryHandle::new(inode, file);
@@ -152,7 +125,14 @@ impl Vfs {
         mut give: impl FnMut(&DirectoryEntry) -> bool,
     ) -> Result<(), Error> {
         let handle = self.handles.find(id)?;
-        handle.directory()?.read(self.backing.as_ref(), position, &mut give)
+        if let Handle::Virtual(directory) = handle {
+            return self.read_virtual_directory(&directory, position, &mut give);
+        }
+        let directory = handle.directory()?;
+        let parent = directory.inode().id;
+        directory.read(self.backing.as_ref(), position, |entry| {
+            VirtualFiles::is_ours(parent, &entry.name) || give(entry)
+        })
     }
 
     /// As a lookup of an entry of an open directory; `None` when it went away since it was listed.
@@ -162,15 +142,19 @@ impl Vfs {
         name: &OsStr,
     ) -> Result<Option<Attributes>, Error> {
         let handle = self.handles.find(directory)?;
+        if let Handle::Virtual(directory) = handle {
+            return self.look_up_virtual_entry(&directory, name);
+        }
         let parent = handle.directory()?.inode();
         match self.backing.lookup(&parent.node, name) {
-            Ok(node) => self.enter(parent, name, node).map(|(_, attributes)| Some(attributes)),
+            Ok(node) => self.enter(parent, name, node, None).map(|(_, it)| Some(it)),
             Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(errno.into()),
         }
     }
 
     pub(crate) fn statfs(&self, id: InodeId) -> Result<StatVfs, Error> {
+        let id = if id.is_virtual() { InodeId::ROOT } else { id };
         Ok(self.backing.statfs(&self.inodes.find(id)?.node)?)
     }
 
@@ -190,12 +174,7 @@ impl Vfs {
     pub(super) fn opened(&self, file: File) -> Opened {
         Opened { backing: Arc::clone(&self.backing), file: Arc::new(file) }
     }
-
-    fn page_cache(&self, tracked: &Tracked, opened: &Opened) -> Result<PageCache, Error> {
-        let mut content = tracked.content();
-        let now = self.backing.stat(opened.file.as_fd())?.identity;
-        let kept = content.cached == Some(now);
-        content.cached = Some(now);
-        Ok(if kept { PageCache::Keep } else { PageCache::Drop })
-    }
 }
+
+/// Bytes of a verified file that one request copies at the most; the kernel asks for the rest.
+const VERIFIED_COPY_MAX: usize = 4 << 20;

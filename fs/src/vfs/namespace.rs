@@ -1,26 +1,27 @@
 //! Names: looking up, making, linking, renaming, removing.
 
-use std::{
-    ffi::OsStr,
-    fs::File,
-    os::fd::AsFd,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{ffi::OsStr, fs::File, os::fd::AsFd, path::Path, sync::Arc};
 
-use rustix::fs::{FileType, Mode, OFlags, RenameFlags};
+use rustix::{
+    fs::{FileType, Mode, OFlags, RenameFlags},
+    io::Errno,
+};
 
 use super::{
     filesystem::{Attributes, Vfs},
     handle::{Handle, HandleId},
     inode::{Inode, InodeId, Kind},
+    opening::Answer,
+    tenure::Regular,
+    virtual_files::VirtualFiles,
 };
 use crate::{
     backing::{Node, Stat},
     error::Error,
-    fact::Process,
-    run::{Caller, Change, Opened},
-    write::{WriteHandle, truncate_unopened},
+    fact::{Fact, Process, TreePath},
+    gate::Admitted,
+    run::{Caller, Change, Opened, Tracked},
+    write::truncate_unopened,
 };
 
 /// Something that is being made for a caller.
@@ -32,73 +33,108 @@ struct Created<'a> {
     caller: Caller,
 }
 
+/// What is behind a name that was to be made.
+enum Entered {
+    Made(Box<(Attributes, HandleId)>),
+    Found(Arc<Inode>),
+}
+
 impl Vfs {
-    pub(crate) fn lookup(&self, parent: InodeId, name: &OsStr) -> Result<Attributes, Error> {
+    pub(crate) fn lookup(
+        &self,
+        parent: InodeId,
+        name: &OsStr,
+        caller: Caller,
+    ) -> Result<Attributes, Error> {
+        if let Some(found) = self.look_up_virtual(parent, name, caller) {
+            return found;
+        }
         let parent = self.inodes.find(parent)?;
         let node = self.backing.lookup(&parent.node, name)?;
-        self.enter(&parent, name, node).map(|(_, attributes)| attributes)
+        self.enter(&parent, name, node, Some(caller)).map(|(_, attributes)| attributes)
     }
 
     pub(crate) fn forget(&self, id: InodeId, lookups: u64) {
-        self.inodes.forget(id, lookups);
+        self.inodes.forget(id, lookups, |inode, tracked| self.must_stay_known(inode, tracked));
     }
 
-    /// Makes a regular file and opens it; opens it when it is there already.
+    /// Whether a file is guarded by one of its names and may be opened by others, when the kernel has
+    /// forgotten that one.
+    fn must_stay_known(&self, inode: &Inode, tracked: &Tracked) -> bool {
+        let is_alone = |stat: Stat| stat.statx.stx_nlink <= 1;
+        self.gate.has_rule_for(&tracked.paths()) && !self.stat(inode).is_ok_and(is_alone)
+    }
+
+    /// Makes a regular file and opens it. When somebody else made it between the kernel's lookup and
+    /// now, it is opened as any other.
     pub(crate) fn create(
+        self: &Arc<Self>,
+        parent: InodeId,
+        name: &OsStr,
+        mode: Mode,
+        flags: OFlags,
+        caller: Caller,
+    ) -> Answer<(Attributes, HandleId)> {
+        match self.create_or_find(parent, name, mode, flags, caller) {
+            Ok(Entered::Made(made)) => Answer::Now(Ok(*made)),
+            Ok(Entered::Found(inode)) => self.open_found(inode, flags, caller),
+            Err(error) => Answer::Now(Err(error)),
+        }
+    }
+
+    fn create_or_find(
         &self,
         parent: InodeId,
         name: &OsStr,
         mode: Mode,
         flags: OFlags,
         caller: Caller,
-    ) -> Result<(Attributes, HandleId), Error> {
-        let parent = self.inodes.find(parent)?;
-        let existed = self.backing.lookup(&parent.node, name).is_ok();
-        let wanted = OFlags::RDWR | (flags & (OFlags::EXCL | OFlags::TRUNC));
-        let file = self.backing.create(&parent.node, name, wanted, mode)?;
-        let created = Created { parent: &parent, name, mode, caller };
-        if existed {
-            return self.open_existing(&created, file, flags.contains(OFlags::TRUNC));
+    ) -> Result<Entered, Error> {
+        let parent = self.changeable_directory(parent, name)?;
+        match self.backing.create(&parent.node, name, OFlags::RDWR | OFlags::EXCL, mode) {
+            Ok(file) => {
+                let created = Created { parent: &parent, name, mode, caller };
+                let made = self.open_new(&created, file).inspect_err(|_| self.undo(&created));
+                made.map(|made| Entered::Made(Box::new(made)))
+            }
+            Err(Errno::EXIST) if !flags.contains(OFlags::EXCL) => {
+                let node = self.backing.lookup(&parent.node, name)?;
+                let entered = self.enter(&parent, name, node, Some(caller));
+                entered.map(|(inode, _)| Entered::Found(inode))
+            }
+            Err(errno) => Err(errno.into()),
         }
-        self.open_new(&created, file).inspect_err(|_| self.undo(&created))
     }
 
     fn open_new(&self, made: &Created<'_>, file: File) -> Result<(Attributes, HandleId), Error> {
         let node = self.backing.node_of(&file)?;
         self.give_to(made, &node)?;
-        let (inode, attributes) = self.enter(made.parent, made.name, node)?;
-        let by = self.processes.of(made.caller);
-        let opened = self.writer(&inode, file, by).and_then(|writer| {
-            writer.truncate(0)?;
-            Ok(self.handles.insert(Handle::Writer(Arc::new(writer))))
-        });
+        let (inode, attributes) = self.enter(made.parent, made.name, node, None)?;
+        let opened = self.open_made(&inode, file, self.processes.of(made.caller));
         // Without an answer the kernel holds no reference.
-        let handle = opened.inspect_err(|_| self.inodes.forget(inode.id, 1))?;
+        let handle = opened.inspect_err(|_| self.forget(inode.id, 1))?;
         Ok((attributes, handle))
     }
 
-    /// Somebody else made it between the kernel's lookup and now.
-    fn open_existing(
-        &self,
-        found: &Created<'_>,
-        file: File,
-        truncated: bool,
-    ) -> Result<(Attributes, HandleId), Error> {
-        let node = self.backing.node_of(&file)?;
-        let (inode, attributes) = self.enter(found.parent, found.name, node)?;
-        let by = self.processes.of(found.caller);
-        let writer = self.writer(&inode, file, by)?;
-        if truncated {
-            writer.truncate(0)?;
-        } else {
-            writer.tell_found(attributes.stat.identity);
-        }
-        Ok((attributes, self.handles.insert(Handle::Writer(Arc::new(writer)))))
+    fn open_made(&self, inode: &Inode, file: File, by: Process) -> Result<HandleId, Error> {
+        let regular = inode.regular().ok_or(Error::Invalid)?;
+        let admitted = Some(Admitted::emptied());
+        let writer = self.write_handle(regular, self.opened(file), by, admitted);
+        writer.truncate(0)?;
+        Ok(self.handles.insert(Handle::Writer(Arc::new(writer))))
     }
 
-    fn writer(&self, inode: &Inode, file: File, by: Process) -> Result<WriteHandle, Error> {
-        let tracked = Arc::clone(inode.tracked().ok_or(Error::Invalid)?);
-        Ok(WriteHandle::new(Arc::clone(&self.run), tracked, self.opened(file), by))
+    fn open_found(
+        self: &Arc<Self>,
+        inode: Arc<Inode>,
+        flags: OFlags,
+        caller: Caller,
+    ) -> Answer<(Attributes, HandleId)> {
+        let vfs = Arc::clone(self);
+        self.open_inode(Arc::clone(&inode), flags, caller).then(move |opened| {
+            let opened = opened.and_then(|(handle, _)| Ok((vfs.attributes_of(&inode)?, handle)));
+            opened.inspect_err(|_| vfs.forget(inode.id, 1))
+        })
     }
 
     /// A file that the caller was told could not be made must not be there.
@@ -115,17 +151,18 @@ impl Vfs {
         (kind, mode, device): (FileType, Mode, u64),
         caller: Caller,
     ) -> Result<Attributes, Error> {
-        let parent = self.inodes.find(parent)?;
+        let parent = self.changeable_directory(parent, name)?;
+        self.admit_special(kind, (&parent, name), Some(caller))?;
         let node = self.backing.make_node(&parent.node, name, kind, mode, device)?;
         self.give_to(&Created { parent: &parent, name, mode, caller }, &node)?;
-        let (inode, attributes) = self.enter(&parent, name, node)?;
-        if let Some(tracked) = inode.tracked() {
+        let (inode, attributes) = self.enter(&parent, name, node, None)?;
+        if let Some(regular) = inode.regular() {
             let file = self.backing.open(&inode.node, OFlags::RDWR)?;
             let opened = Opened { backing: Arc::clone(&self.backing), file: Arc::new(file) };
             let by = self.processes.of(caller);
             // An output, though an empty one.
-            let change = Change { tracked, opened: &opened, by: &by };
-            truncate_unopened(&self.run, change, 0)?;
+            let change = Change { tracked: &regular.tracked, opened: &opened, by: &by };
+            truncate_unopened(&regular.tenure.run, &self.permit(&regular), change, 0)?;
         }
         Ok(attributes)
     }
@@ -137,10 +174,10 @@ impl Vfs {
         mode: Mode,
         caller: Caller,
     ) -> Result<Attributes, Error> {
-        let parent = self.inodes.find(parent)?;
+        let parent = self.changeable_directory(parent, name)?;
         let node = self.backing.make_directory(&parent.node, name, mode)?;
         self.give_to(&Created { parent: &parent, name, mode, caller }, &node)?;
-        self.enter(&parent, name, node).map(|(_, attributes)| attributes)
+        self.enter(&parent, name, node, None).map(|(_, attributes)| attributes)
     }
 
     pub(crate) fn symlink(
@@ -150,15 +187,11 @@ impl Vfs {
         target: &Path,
         caller: Caller,
     ) -> Result<Attributes, Error> {
-        let parent = self.inodes.find(parent)?;
+        let parent = self.changeable_directory(parent, name)?;
         let node = self.backing.symlink(&parent.node, name, target)?;
         let mode = Mode::empty();
         self.give_to(&Created { parent: &parent, name, mode, caller }, &node)?;
-        self.enter(&parent, name, node).map(|(_, attributes)| attributes)
-    }
-
-    pub(crate) fn read_link(&self, id: InodeId) -> Result<PathBuf, Error> {
-        Ok(self.backing.read_link(&self.inodes.find(id)?.node)?)
+        self.enter(&parent, name, node, None).map(|(_, attributes)| attributes)
     }
 
     pub(crate) fn link(
@@ -167,24 +200,30 @@ impl Vfs {
         parent: InodeId,
         name: &OsStr,
     ) -> Result<Attributes, Error> {
-        let (inode, parent) = (self.inodes.find(id)?, self.inodes.find(parent)?);
+        let (inode, parent) = (self.inodes.find(id)?, self.changeable_directory(parent, name)?);
+        self.admit_special(self.stat(&inode)?.kind(), (&parent, name), None)?;
         self.metadata_change(&inode, || Ok(self.backing.link(&inode.node, &parent.node, name)?))?;
         let node = self.backing.lookup(&parent.node, name)?;
-        self.enter(&parent, name, node).map(|(_, attributes)| attributes)
+        self.enter(&parent, name, node, None).map(|(_, attributes)| attributes)
     }
 
-    pub(crate) fn unlink(&self, parent: InodeId, name: &OsStr) -> Result<(), Error> {
-        let parent = self.inodes.find(parent)?;
+    pub(crate) fn unlink(
+        &self,
+        parent: InodeId,
+        name: &OsStr,
+        caller: Caller,
+    ) -> Result<(), Error> {
+        let parent = self.changeable_directory(parent, name)?;
         let victim = self.resident(&parent, name);
         self.metadata_change_of(&[victim.as_deref()], || {
             self.backing.unlink(&parent.node, name)?;
             lose_name(victim.as_deref(), &parent, name)
         })?;
-        self.note_last_name(victim.as_deref())
+        self.note_last_name(victim.as_deref(), caller)
     }
 
     pub(crate) fn remove_directory(&self, parent: InodeId, name: &OsStr) -> Result<(), Error> {
-        let parent = self.inodes.find(parent)?;
+        let parent = self.changeable_directory(parent, name)?;
         Ok(self.backing.remove_directory(&parent.node, name)?)
     }
 
@@ -193,12 +232,20 @@ impl Vfs {
         (from, from_name): (InodeId, &OsStr),
         (to, to_name): (InodeId, &OsStr),
         flags: RenameFlags,
+        caller: Caller,
     ) -> Result<(), Error> {
-        let (from, to) = (self.inodes.find(from)?, self.inodes.find(to)?);
+        let from = self.changeable_directory(from, from_name)?;
+        let to = self.changeable_directory(to, to_name)?;
         let moved = self.resident(&from, from_name);
         let replaced = self.resident(&to, to_name);
         let (moved, replaced) = (moved.as_deref(), replaced.as_deref());
         let exchange = flags.contains(RenameFlags::EXCHANGE);
+        if let Some(moved) = moved {
+            self.admit_special(self.stat(moved)?.kind(), (&to, to_name), Some(caller))?;
+        }
+        if let Some(replaced) = replaced.filter(|_| exchange) {
+            self.admit_special(self.stat(replaced)?.kind(), (&from, from_name), Some(caller))?;
+        }
         self.metadata_change_of(&[moved, replaced], || {
             self.backing.rename((&from.node, from_name), (&to.node, to_name), flags)?;
             if is_same(moved, replaced) {
@@ -212,7 +259,10 @@ impl Vfs {
             }
             self.gain_name(moved, (&from, from_name), (&to, to_name))
         })?;
-        if exchange || is_same(moved, replaced) { Ok(()) } else { self.note_last_name(replaced) }
+        if exchange || is_same(moved, replaced) {
+            return Ok(());
+        }
+        self.note_last_name(replaced, caller)
     }
 
     /// The tracked names follow what the backing store did.
@@ -227,28 +277,57 @@ impl Vfs {
             Some(Kind::Directory(place)) => {
                 place.move_to(to, to_name);
                 if let (Some(old), Some(new)) = (from.path_of(from_name), to.path_of(to_name)) {
-                    self.run.directory_renamed(&old.into(), &new.into());
+                    self.inodes.tenure().run.directory_renamed(&old.into(), &new.into());
                 }
             }
-            Some(Kind::Regular(tracked)) => {
+            Some(Kind::Regular(regular)) => {
+                let tracked = Arc::clone(&regular.lock().tracked);
                 let mut names = tracked.names();
+                names.remove(from, from_name);
+                names.add(to, to_name);
+            }
+            Some(Kind::Link(names)) => {
+                let mut names = names.lock();
                 names.remove(from, from_name);
                 names.add(to, to_name);
             }
             Some(Kind::Other) | None => {}
         }
+        if let Some(inode) = inode {
+            self.note_link(inode, (to, to_name));
+        }
         Ok(())
     }
 
-    /// Notes that a file that lost a name has none left.
-    fn note_last_name(&self, inode: Option<&Inode>) -> Result<(), Error> {
-        if let Some(inode) = inode
-            && let Some(tracked) = inode.tracked()
-            && self.stat(inode)?.statx.stx_nlink == 0
-        {
-            self.run.unlinked(tracked);
+    /// Tells that a file that lost a name has none left: of what the run wrote that it is gone, of
+    /// what others published that it was removed.
+    fn note_last_name(&self, inode: Option<&Inode>, caller: Caller) -> Result<(), Error> {
+        let Some(inode) = inode else { return Ok(()) };
+        let Some(Regular { tenure, tracked }) = inode.regular() else { return Ok(()) };
+        let stat = self.stat(inode)?;
+        if stat.statx.stx_nlink > 0 || tenure.run.unlinked(&tracked) {
+            return Ok(());
+        }
+        match self.gate.published(&stat.identity) {
+            Ok(None) => {}
+            Ok(Some(_)) => {
+                let path = tracked.path_or_former().unwrap_or_else(TreePath::nowhere);
+                let (file, by) = (tracked.key(), self.processes.of(caller));
+                tenure.run.tell(Fact::Removed { file, path, by });
+            }
+            Err(unavailable) => {
+                tracing::warn!(%unavailable, "whether a removed file was published cannot be said");
+            }
         }
         Ok(())
+    }
+
+    /// The directory in which something of this name is to change. What we make up does not.
+    fn changeable_directory(&self, id: InodeId, name: &OsStr) -> Result<Arc<Inode>, Error> {
+        if VirtualFiles::is_ours(id, name) {
+            return Err(Error::ReadOnly);
+        }
+        self.inodes.find(id)
     }
 
     /// What the kernel knows under this name, if it knows it.
@@ -263,10 +342,10 @@ impl Vfs {
         inode: &Inode,
         operation: impl FnOnce() -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let Some(tracked) = inode.tracked() else {
+        let Some(Regular { tenure, tracked }) = inode.regular() else {
             return operation();
         };
-        self.run.change_metadata(tracked, || self.stat(inode), operation)
+        tenure.run.change_metadata(&tracked, || self.stat(inode), operation)
     }
 
     /// One operation that changes the metadata of up to two files.
@@ -292,10 +371,14 @@ impl Vfs {
         parent: &Inode,
         name: &OsStr,
         node: Node,
+        caller: Option<Caller>,
     ) -> Result<(Arc<Inode>, Attributes), Error> {
         let stat = self.backing.stat(node.as_fd())?;
+        self.admit_special(stat.kind(), (parent, name), caller)?;
         let inode = self.inodes.reference(node, &stat, parent.place()?, name);
-        let attributes = Attributes { id: inode.id, stat };
+        self.note_link(&inode, (parent.place()?, name));
+        self.note_surroundings(&inode, &stat, &parent.node)?;
+        let attributes = self.told(&inode, stat);
         Ok((inode, attributes))
     }
 
@@ -329,7 +412,10 @@ fn is_same(one: Option<&Inode>, other: Option<&Inode>) -> bool {
 }
 
 fn lose_name(inode: Option<&Inode>, parent: &Inode, name: &OsStr) -> Result<(), Error> {
-    if let Some(tracked) = inode.and_then(Inode::tracked) {
+    let Some(inode) = inode else { return Ok(()) };
+    if let Kind::Link(names) = &inode.kind {
+        names.lock().remove(parent.place()?, name);
+    } else if let Some(tracked) = inode.tracked() {
         tracked.names().remove(parent.place()?, name);
     }
     Ok(())

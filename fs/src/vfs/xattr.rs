@@ -8,15 +8,31 @@ use rustix::{fs::XattrFlags, io::Errno};
 
 use super::{
     filesystem::Vfs,
-    inode::{Inode, InodeId, Kind},
+    inode::{Inode, InodeId},
+    opening::Answer,
 };
 use crate::error::Error;
 
 impl Vfs {
-    pub(crate) fn attribute(&self, id: InodeId, name: &OsStr) -> Result<Vec<u8>, Error> {
+    /// Signatures may have to be checked for a verdict.
+    pub(crate) fn attribute(self: &Arc<Self>, id: InodeId, name: &OsStr) -> Answer<Vec<u8>> {
+        if name != "user.attestfs.verdict" || !self.gate.guards() {
+            return Answer::Now(self.attribute_now(id, name));
+        }
+        let (vfs, name) = (Arc::clone(self), name.to_owned());
+        Answer::Later(Box::new(move || Answer::Now(vfs.attribute_now(id, &name))))
+    }
+
+    fn attribute_now(&self, id: InodeId, name: &OsStr) -> Result<Vec<u8>, Error> {
+        if id.is_virtual() {
+            return Err(Error::NoAttribute);
+        }
         let inode = self.inodes.find(id)?;
         match Namespace::of(name) {
-            Namespace::Reserved(ours) => self.virtual_attribute(&inode, ours),
+            Namespace::Reserved(ours) => {
+                let shown = self.shown(&inode, ours)?;
+                Ok(shown.ok_or(Error::NoAttribute)?.into_bytes())
+            }
             Namespace::Quiet => Err(Error::NoAttribute),
             Namespace::Refused => Err(Error::NotSupported),
             Namespace::Stored => Ok(self.backing.attribute(&inode.node, name)?),
@@ -25,6 +41,9 @@ impl Vfs {
 
     /// The names that the backing store has, each with a closing NUL.
     pub(crate) fn attribute_names(&self, id: InodeId) -> Result<Vec<u8>, Error> {
+        if id.is_virtual() {
+            return Ok(Vec::new());
+        }
         let inode = self.inodes.find(id)?;
         let stored = match self.backing.attribute_names(&inode.node) {
             Ok(names) => names,
@@ -68,23 +87,6 @@ impl Vfs {
             Namespace::Quiet | Namespace::Refused => Err(Error::NotSupported),
             Namespace::Stored => self.inodes.find(id),
         }
-    }
-
-    fn virtual_attribute(&self, inode: &Inode, name: &[u8]) -> Result<Vec<u8>, Error> {
-        let Kind::Regular(tracked) = &inode.kind else {
-            return Err(Error::NoAttribute);
-        };
-        let content = tracked.content();
-        let value = match name {
-            b"state" => content.word().to_owned(),
-            b"sha256" => content.digests().ok_or(Error::NoAttribute)?.sha256.to_string(),
-            b"blake3" => content.digests().ok_or(Error::NoAttribute)?.blake3.to_string(),
-            b"stage" | b"run" if content.own_version().is_none() => return Err(Error::NoAttribute),
-            b"stage" => self.options.stage.clone(),
-            b"run" => self.options.run_id.clone(),
-            _ => return Err(Error::NoAttribute),
-        };
-        Ok(value.into_bytes())
     }
 }
 

@@ -1,0 +1,247 @@
+//! What the policy and the lock ask about one file.
+
+use attestfs_attestation::{
+    Content, Level, Lock, Policy, PolicyRefusal, Refusal, Rule, is_publication,
+};
+use jiff::Timestamp;
+
+use super::{
+    links::{Alias, Links},
+    verdict::Stop,
+    wanted::{Patience, Sighting, Wanted},
+};
+use crate::{fact::TreePath, identity::Identity};
+
+/// What has to be asked before a file may be read. Nothing of one that nobody guards.
+#[derive(Debug, Default)]
+pub(super) struct Demands<'a> {
+    pub(super) guarded: Vec<Guarded<'a>>,
+    lock: Option<&'a Lock>,
+    /// The names under which the lock may have it.
+    locked: Vec<TreePath>,
+}
+
+/// A file that a rule has.
+#[derive(Debug)]
+pub(super) struct Guarded<'a> {
+    pub(super) rule: &'a Rule,
+    /// The path that the rule has: what is told.
+    pub(super) path: TreePath,
+    /// By one of these names it must be attested. More than one where links lead to it.
+    pub(super) names: Vec<TreePath>,
+}
+
+/// What the demands on a file follow from, besides its names.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Grounds<'a, 'w> {
+    pub(super) policy: Option<&'a Policy>,
+    pub(super) lock: Option<&'a Lock>,
+    pub(super) links: &'a Links,
+    pub(super) wanted: &'w Wanted<'w>,
+    pub(super) patience: Patience<'w>,
+}
+
+impl<'a> Demands<'a> {
+    /// Of a file that was seen so. Publications are never guarded.
+    ///
+    /// # Errors
+    /// [`Stop::Later`] when more links have to be asked than whoever asks has patience for.
+    pub(super) fn of(grounds: &Grounds<'a, '_>, sighting: Sighting) -> Result<Self, Stop> {
+        let mut demands = Self { guarded: Vec::new(), lock: grounds.lock, locked: Vec::new() };
+        let mut questions = match grounds.patience {
+            Patience::None => QUESTIONS_AT_ONCE,
+            Patience::NoHashing | Patience::WhileConnected(_) => usize::MAX,
+        };
+        for (name, aliases) in sighting.names {
+            if is_publication(&name.path) {
+                continue;
+            }
+            if let Some(policy) = grounds.policy {
+                demands.guard(policy, &name, aliases, |alias| {
+                    grounds.counts(alias, &name, &mut questions)
+                })?;
+            }
+            if grounds.lock.is_some() {
+                demands.locked.push(name);
+            }
+        }
+        Ok(demands)
+    }
+
+    /// By its own name a file must be attested as that. By way of links it may be attested by any of
+    /// the paths that the same rule has, or by its own name.
+    fn guard(
+        &mut self,
+        policy: &'a Policy,
+        name: &TreePath,
+        aliases: Vec<Alias>,
+        mut counts: impl FnMut(&Alias) -> Result<bool, Stop>,
+    ) -> Result<(), Stop> {
+        let own = policy.rule_for(&name.path);
+        let mut linked: Vec<Guarded<'a>> = Vec::new();
+        for alias in aliases {
+            let Some(rule) = policy.rule_for(&alias.path.path) else { continue };
+            if own.is_some_and(|own| own.number() == rule.number()) || !counts(&alias)? {
+                continue;
+            }
+            let same = linked.iter_mut().find(|known| known.rule.number() == rule.number());
+            if let Some(guarded) = same {
+                guarded.names.push(alias.path);
+            } else {
+                let names = vec![alias.path.clone()];
+                linked.push(Guarded { rule, path: alias.path, names });
+            }
+        }
+        for guarded in &mut linked {
+            guarded.names.push(name.clone());
+        }
+        self.guarded.extend(own.map(|rule| Guarded {
+            rule,
+            path: name.clone(),
+            names: vec![name.clone()],
+        }));
+        self.guarded.append(&mut linked);
+        Ok(())
+    }
+
+    pub(super) fn are_none(&self) -> bool {
+        self.guarded.is_empty() && self.locked.is_empty()
+    }
+
+    /// The path that is told when it is no matter of one rule.
+    pub(super) fn path(&self) -> TreePath {
+        let guarded = self.guarded.iter().map(|guarded| &guarded.path);
+        guarded.chain(&self.locked).next().cloned().unwrap_or_else(TreePath::nowhere)
+    }
+
+    /// The refusal of a rule that refuses whatever it has.
+    pub(super) fn forbidden(&self) -> Option<(TreePath, Refusal)> {
+        self.guarded.iter().find_map(|Guarded { rule, path, .. }| {
+            let forbidden = PolicyRefusal::Forbidden {
+                rule: rule.number(),
+                name: path.path.clone(),
+                reason: rule.refuses()?.to_owned(),
+            };
+            Some((path.clone(), forbidden.into()))
+        })
+    }
+
+    /// The strictest.
+    pub(super) fn level(&self) -> Option<Level> {
+        self.guarded.iter().filter_map(|guarded| guarded.rule.level()).max()
+    }
+
+    /// A path whose rule wants this level.
+    pub(super) fn with(&self, level: Level) -> Option<&TreePath> {
+        let mut guarded = self.guarded.iter();
+        guarded.find(|guarded| guarded.rule.level() == Some(level)).map(|guarded| &guarded.path)
+    }
+
+    /// Why the lock does not have it. Of several names one must be in the lock, and none with another
+    /// content: it is the same file by all of them.
+    pub(super) fn not_locked(
+        &self,
+        content: &Content,
+        identity: &Identity,
+    ) -> Option<(TreePath, Refusal)> {
+        let lock = self.lock?;
+        let changed = Timestamp::from_nanosecond(i128::from(identity.mtime_ns)).unwrap_or_default();
+        let (mut has_it, mut absent) = (false, None);
+        for name in &self.locked {
+            match lock.check(name.tree, &name.path, content, changed) {
+                Ok(()) => has_it = true,
+                Err(refusal @ Refusal::NotLocked { .. }) => {
+                    absent = absent.or_else(|| Some((name.clone(), refusal)));
+                }
+                Err(refusal) => return Some((name.clone(), refusal)),
+            }
+        }
+        absent.filter(|_| !has_it)
+    }
+}
+
+impl Grounds<'_, '_> {
+    /// Whether one comes to the file of this name by these links, or may have set out to a moment
+    /// ago.
+    fn counts(&self, alias: &Alias, name: &TreePath, questions: &mut usize) -> Result<bool, Stop> {
+        if alias.is_recent {
+            return Ok(true);
+        }
+        *questions = questions.checked_sub(1).ok_or(Stop::Later)?;
+        if self.leads(&alias.path, name) {
+            return Ok(true);
+        }
+        for step in alias.steps.iter().filter(|step| !self.leads(&step.link, &step.target)) {
+            self.links.forget(step);
+        }
+        Ok(false)
+    }
+
+    fn leads(&self, from: &TreePath, to: &TreePath) -> bool {
+        self.wanted.opened.backing.follow(&from.relative()) == Ok(to.relative())
+    }
+}
+
+/// So many links are asked on a thread that answers requests, each by some system calls.
+const QUESTIONS_AT_ONCE: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use std::{fs::File, os::unix::fs::symlink, sync::Arc};
+
+    use super::*;
+    use crate::{
+        backing::Directory,
+        fact::Fact,
+        gate::Sightings,
+        port::Recorder,
+        run::{Opened, Run},
+    };
+
+    #[derive(Debug)]
+    struct Deaf;
+
+    impl Recorder for Deaf {
+        fn record(&self, _fact: Fact) {}
+    }
+
+    fn path(path: &str) -> TreePath {
+        TreePath { tree: 0, path: path.to_owned() }
+    }
+
+    #[test]
+    fn many_links_are_asked_by_whoever_may_take_his_time() {
+        let policy = "version = 1\n[[rule]]\npaths = [\"*.pt\"]\nrefuse = \"no\"";
+        let policy = Policy::parse(policy, &mut |_| Err(String::new())).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let file = Arc::new(File::create(directory.path().join("w")).unwrap());
+        let backing = Arc::new(Directory::new(File::open(directory.path()).unwrap().into()));
+        let opened = Opened { backing, file };
+        let (run, links) = (Run::idle(Box::new(Deaf)), Links::default());
+        let tracked = run.track(opened.stat().unwrap().identity.file);
+        let (origin, sightings) = (directory.path(), Sightings::default());
+        let wanted = &Wanted { run: &run, tracked: &tracked, opened: &opened, origin, sightings };
+        let guarded = |patience| {
+            let lock = None;
+            let grounds = Grounds { policy: Some(&policy), lock, links: &links, wanted, patience };
+            let names = vec![(path("w"), links.aliases(&path("w")).unwrap())];
+            Demands::of(&grounds, Sighting { names }).map(|demands| demands.guarded.len())
+        };
+        for number in 0..QUESTIONS_AT_ONCE {
+            links.followed(path(&format!("gone-{number}.pt")), path("w"));
+        }
+        links.age();
+        assert_eq!(guarded(Patience::None).unwrap(), 0);
+        assert_eq!(links.aliases(&path("w")), Some(Vec::new()), "those that were asked are gone");
+        symlink("w", directory.path().join("link.pt")).unwrap();
+        for number in 0..QUESTIONS_AT_ONCE {
+            links.followed(path(&format!("gone-{number}.pt")), path("w"));
+        }
+        links.followed(path("link.pt"), path("w"));
+        links.age();
+        assert!(matches!(guarded(Patience::None), Err(Stop::Later)));
+        assert_eq!(guarded(Patience::NoHashing).unwrap(), 1);
+        links.followed(path("gone.pt"), path("w"));
+        assert_eq!(guarded(Patience::None).unwrap(), 1, "it led there a moment ago");
+    }
+}

@@ -1,0 +1,228 @@
+//! The checks, in their order.
+
+use attestfs_attestation::{Content, Level, Mode, Policy, PolicyRefusal, Refusal};
+use attestfs_digest::Digests;
+
+use super::{
+    Admitted, GateParts, Patience, Wanted,
+    admitted::Reason,
+    demands::{Demands, Grounds},
+    hashing::{Hash, Hashed, Hashing, NotHashed, Order},
+    judging::{Asked, Judging},
+    links::{Alias, Links},
+    retelling::Retelling,
+    verdict::{Refused, Stop},
+    verity,
+};
+use crate::{backing::Stat, fact::TreePath, identity::Identity};
+
+/// A gate that has something to go by.
+#[derive(Debug)]
+pub(super) struct Guard {
+    pub(super) parts: GateParts,
+    pub(super) hashing: Hashing,
+    pub(super) links: Links,
+    pub(super) retelling: Retelling,
+    judging: Judging,
+}
+
+impl Guard {
+    pub(super) fn new(parts: GateParts) -> Self {
+        Self {
+            parts,
+            hashing: Hashing::default(),
+            links: Links::default(),
+            retelling: Retelling::default(),
+            judging: Judging::default(),
+        }
+    }
+
+    pub(super) fn policy(&self) -> Option<&Policy> {
+        self.parts.policy.as_ref()
+    }
+
+    /// Whether anybody may be refused.
+    pub(super) fn is_needed(&self) -> bool {
+        self.parts.policy.is_some() || self.parts.lock.is_some()
+    }
+
+    /// Whether a content may be read. Looked at again when it changes meanwhile, but not for ever.
+    pub(super) fn decide(
+        &self,
+        wanted: &Wanted<'_>,
+        patience: Patience<'_>,
+    ) -> Result<Admitted, Stop> {
+        if !self.is_needed() {
+            return Ok(Admitted::without_look(Reason::Unguarded));
+        }
+        for _ in 0..ATTEMPTS {
+            match self.decide_once(wanted, patience) {
+                Err(Stop::Changed) => {}
+                decided => return decided,
+            }
+        }
+        Err(self.unverified(wanted.path(), NotHashed::Changed.to_string()))
+    }
+
+    /// The checks in the order of this module's parent.
+    fn decide_once(&self, wanted: &Wanted<'_>, patience: Patience<'_>) -> Result<Admitted, Stop> {
+        let stat = wanted.opened.stat()?;
+        // 1. A rule guards one of the names, or the data is locked.
+        let demands = self.demands(wanted, &stat, patience)?;
+        if demands.are_none() {
+            return Ok(Admitted::without_look(Reason::Unguarded));
+        }
+        // 2. The run wrote it.
+        if wanted.is_own()? {
+            return Ok(Admitted::without_look(Reason::Own));
+        }
+        // 3. The rule refuses whatever it is.
+        if self.enforces()
+            && let Some(refused) = demands.forbidden()
+        {
+            return Err(self.refused(refused, None).into());
+        }
+        // 4. Its digest.
+        let identity = stat.identity;
+        let hashed = self.content(wanted, &demands, &stat, patience)?;
+        if wanted.is_sealed_as(&hashed.digests) {
+            return Ok(Admitted::without_look(Reason::Own));
+        }
+        let content = Content { digests: hashed.digests, size: identity.size };
+        let found = Some((identity, hashed.clone()));
+        // 5. The lock has it.
+        if let Some((path, refusal)) = demands.not_locked(&content, &identity) {
+            return Err(Refused { path, refusal, enforced: true, found }.into());
+        }
+        // 6. Each guarded name is attested.
+        if let Some(refused) = demands.forbidden() {
+            return Err(self.refused(refused, found).into());
+        }
+        let (source, now) = (self.parts.source.as_ref(), self.parts.clock.now());
+        let asked = Asked { wanted, content, source, now, patience };
+        for guarded in &demands.guarded {
+            self.judging
+                .judge(guarded, &asked)?
+                .map_err(|refusal| self.refused((guarded.path.clone(), refusal), found.clone()))?;
+        }
+        let reason = demands.level().map_or(Reason::Locked, Reason::Vouched);
+        Ok(Admitted::found(reason, identity, &hashed))
+    }
+
+    /// # Errors
+    /// The file has names that cannot be looked up in the policy, or none, or too many.
+    fn demands(
+        &self,
+        wanted: &Wanted<'_>,
+        stat: &Stat,
+        patience: Patience<'_>,
+    ) -> Result<Demands<'_>, Stop> {
+        let sighting = wanted.look(stat, &self.links);
+        let sighting =
+            sighting.map_err(|reason| self.unverified(wanted.path(), reason.to_owned()))?;
+        let (policy, lock, links) = (self.policy(), self.parts.lock.as_ref(), &self.links);
+        Demands::of(&Grounds { policy, lock, links, wanted, patience }, sighting)
+    }
+
+    /// Whether a rule has this path, or another one by way of links of which `counts` is true. In
+    /// doubt one has.
+    pub(super) fn has_rule_for(&self, path: &TreePath, counts: impl Fn(&Alias) -> bool) -> bool {
+        let Some(policy) = self.policy() else { return false };
+        let has = |path: &TreePath| policy.rule_for(&path.path).is_some();
+        let by_link = |alias: &Alias| counts(alias) && has(&alias.path);
+        has(path) || self.links.aliases(path).is_none_or(|aliases| aliases.iter().any(by_link))
+    }
+
+    /// Whether somebody may be going by a guarded name to what this path leads to.
+    pub(super) fn is_on_a_guarded_way(&self, path: &TreePath) -> bool {
+        let recently = |path: &TreePath| self.has_rule_for(path, |alias| alias.is_recent);
+        recently(path) || self.links.recently_through(path).iter().any(recently)
+    }
+
+    /// The digests, known as surely as the demands want it.
+    fn content(
+        &self,
+        wanted: &Wanted<'_>,
+        demands: &Demands<'_>,
+        stat: &Stat,
+        patience: Patience<'_>,
+    ) -> Result<Hashed, Stop> {
+        let identity = &stat.identity;
+        if let Some(path) = demands.with(Level::Verity)
+            && !verity::is_on(stat)
+        {
+            let reason = "it has no fs-verity, which its rule wants".to_owned();
+            return Err(self.unverified(path.clone(), reason));
+        }
+        let with_outboard = demands.with(Level::PerRead).is_some();
+        if let Some(hashed) = self.hashing.known(identity, with_outboard) {
+            return Ok(hashed);
+        }
+        if demands.level().is_none_or(|level| level == Level::Stat)
+            && let Some(digests) = self.recorded(wanted, identity, demands)?
+        {
+            return Ok(Hashed { digests, outboard: None });
+        }
+        let Patience::WhileConnected(waiting) = patience else {
+            return Err(Stop::Later);
+        };
+        let refuse = |reason| Err(self.unverified(demands.path(), reason));
+        if wanted.run.exceeds_holes(stat) {
+            return refuse("it is sparse, and its apparent size exceeds what is hashed".to_owned());
+        }
+        let (opened, identity, clock) = (wanted.opened, *identity, self.parts.clock.as_ref());
+        match self.hashing.hash(&Order { opened, identity, with_outboard, clock, waiting }) {
+            Hash::Made(Ok(hashed)) => Ok(hashed),
+            Hash::Made(Err(NotHashed::Changed)) => Err(Stop::Changed),
+            Hash::Made(Err(reason)) => refuse(reason.to_string()),
+            Hash::Elsewhere(hashing) => Err(Stop::Elsewhere(hashing)),
+        }
+    }
+
+    /// Digests of exactly this identity that somebody computed before: this run or an earlier one.
+    fn recorded(
+        &self,
+        wanted: &Wanted<'_>,
+        identity: &Identity,
+        demands: &Demands<'_>,
+    ) -> Result<Option<Digests>, Stop> {
+        let content = wanted.tracked.content();
+        if content.identity() == Some(*identity)
+            && let Some(digests) = content.digests()
+        {
+            return Ok(Some(digests));
+        }
+        drop(content);
+        match self.parts.source.published(identity) {
+            Ok(published) => Ok(published.and_then(|published| published.digests)),
+            Err(unavailable) => Err(self.unseen(demands.path(), unavailable.into())),
+        }
+    }
+
+    /// As the mode of the policy says.
+    pub(super) fn refused(
+        &self,
+        (path, refusal): (TreePath, Refusal),
+        found: Option<(Identity, Hashed)>,
+    ) -> Refused {
+        Refused { path, refusal, enforced: self.enforces(), found }
+    }
+
+    fn unverified(&self, path: TreePath, reason: String) -> Stop {
+        let refusal = PolicyRefusal::Unverified { name: path.path.clone(), reason };
+        self.unseen(path, refusal.into())
+    }
+
+    /// Of content that nobody could look at. A lock has no audit mode.
+    fn unseen(&self, path: TreePath, refusal: Refusal) -> Stop {
+        let enforced = self.enforces() || self.parts.lock.is_some();
+        Refused { path, refusal, enforced, found: None }.into()
+    }
+
+    pub(super) fn enforces(&self) -> bool {
+        self.policy().is_none_or(|policy| policy.mode() == Mode::Enforce)
+    }
+}
+
+/// So many times a file is looked at again because it changes.
+const ATTEMPTS: usize = 3;

@@ -1,0 +1,185 @@
+//! Whether attestations admit a content under a name. What was judged before is not judged again, as
+//! long as nothing that it depends on has changed.
+
+use std::{
+    panic::{self, AssertUnwindSafe},
+    sync::Arc,
+};
+
+use attestfs_attestation::{Admission, Content, PolicyRefusal, Question, Refusal, Rule};
+use attestfs_digest::Sha256;
+use jiff::{SignedDuration, Timestamp};
+use parking_lot::Mutex;
+
+use super::{
+    demands::Guarded,
+    evidence::{Beneath, Evidence, Library},
+    recent::Recent,
+    verdict::Stop,
+    wanted::{Patience, Wanted},
+};
+use crate::{fact::TreePath, port::BundleSource};
+
+#[derive(Debug)]
+pub(super) struct Judging {
+    library: Library,
+    judgements: Mutex<Recent<Case, Judgement>>,
+}
+
+/// Somebody wants to read what has this content.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked<'a> {
+    pub(super) wanted: &'a Wanted<'a>,
+    pub(super) content: Content,
+    pub(super) source: &'a dyn BundleSource,
+    pub(super) now: Timestamp,
+    pub(super) patience: Patience<'a>,
+}
+
+/// What a judgement depends on, besides the policy and the time.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Case {
+    rule: usize,
+    name: TreePath,
+    content: Sha256,
+    generation: u64,
+    evidence: Vec<Beneath>,
+}
+
+#[derive(Clone, Debug)]
+struct Judgement {
+    outcome: Outcome,
+    made: Timestamp,
+    until: Timestamp,
+}
+
+pub(super) type Outcome = Result<Arc<Admission>, Refusal>;
+
+impl Default for Judging {
+    fn default() -> Self {
+        let judgements = Mutex::new(Recent::new(JUDGEMENTS_MAX));
+        Self { library: Library::default(), judgements }
+    }
+}
+
+impl Judging {
+    /// Whether one of a file's names is attested with this content.
+    ///
+    /// # Errors
+    /// [`Stop::Later`]: it was not judged before, and whoever asks has no patience.
+    pub(super) fn judge(
+        &self,
+        guarded: &Guarded<'_>,
+        asked: &Asked<'_>,
+    ) -> Result<Result<(), Refusal>, Stop> {
+        let mut nearest: Option<Refusal> = None;
+        for name in &guarded.names {
+            match self.judge_name(guarded.rule, name, asked)? {
+                Ok(_admission) => return Ok(Ok(())),
+                Err(refusal) => {
+                    nearest = Some(match nearest {
+                        Some(nearest) => nearest.or_further(refusal),
+                        None => refusal,
+                    });
+                }
+            }
+        }
+        let unattested = || Refusal::Unattested { name: guarded.path.path.clone() };
+        Ok(Err(nearest.unwrap_or_else(unattested)))
+    }
+
+    fn judge_name(&self, rule: &Rule, name: &TreePath, asked: &Asked<'_>) -> Result<Outcome, Stop> {
+        let Asked { wanted, content, source, now, patience } = *asked;
+        let relative = name.relative();
+        let backing = wanted.opened.backing.as_ref();
+        let looked = Evidence::around(backing, wanted.origin, &relative)
+            .and_then(|evidence| Ok((evidence, source.generation()?)));
+        let (evidence, generation) = match looked {
+            Ok(looked) => looked,
+            Err(unavailable) => return Ok(Err(unavailable.into())),
+        };
+        let case = Case {
+            rule: rule.number(),
+            name: name.clone(),
+            content: content.digests.sha256,
+            generation,
+            evidence: evidence.identities(),
+        };
+        if let Some(judgement) = self.judgements.lock().get(&case)
+            && judgement.counts_at(now)
+        {
+            return Ok(judgement.outcome);
+        }
+        if matches!(patience, Patience::None) {
+            return Err(Stop::Later);
+        }
+        let around = match evidence.read(&self.library, now) {
+            Ok(around) => around,
+            Err(unavailable) => return Ok(Err(unavailable.into())),
+        };
+        let (name, path) = (name.path.as_str(), &evidence.path_of(&relative));
+        let question = Question { name, path, content, around: &around, store: source, now };
+        let outcome = judge_without_panic(rule, &question).map(Arc::new);
+        if !matches!(outcome, Err(Refusal::Unavailable(_))) && evidence.is_settled(now) {
+            let judgement = Judgement::new(outcome.clone(), now);
+            self.judgements.lock().insert(case, judgement, 1);
+        }
+        Ok(outcome)
+    }
+}
+
+impl Judgement {
+    /// Certificates begin and end.
+    fn new(outcome: Outcome, made: Timestamp) -> Self {
+        let a_while = made.saturating_add(AGE_MAX).unwrap_or(made);
+        let end = outcome.as_ref().ok().and_then(|admission| admission.valid_until);
+        Self { outcome, made, until: end.map_or(a_while, |end| end.min(a_while)) }
+    }
+
+    /// The clock may be set.
+    fn counts_at(&self, now: Timestamp) -> bool {
+        (self.made..=self.until).contains(&now)
+    }
+}
+
+/// What is read here came from strangers: a fault of ours in reading it must not open the gate.
+fn judge_without_panic(rule: &Rule, question: &Question<'_>) -> Result<Admission, Refusal> {
+    let judged = panic::catch_unwind(AssertUnwindSafe(|| rule.judge(question)));
+    judged.unwrap_or_else(|_panic| {
+        let reason = "the program broke off while it was judged: please report this".to_owned();
+        Err(PolicyRefusal::Unverified { name: question.name.to_owned(), reason }.into())
+    })
+}
+
+/// Judgements that are remembered; each takes about a kilobyte.
+const JUDGEMENTS_MAX: u64 = 64 * 1024;
+
+const AGE_MAX: SignedDuration = SignedDuration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn admitted(valid_until: Option<Timestamp>) -> Arc<Admission> {
+        let (attestations, signers) = (Vec::new(), Vec::new());
+        Arc::new(Admission { attestations, signers, valid_until, stage: None, run: None })
+    }
+
+    #[test]
+    fn a_judgement_counts_for_a_minute_and_no_longer_than_the_certificates() {
+        let at = |seconds| Timestamp::from_second(seconds).unwrap();
+        let refused = Err(Refusal::Unattested { name: String::new() });
+        for (outcome, until) in [
+            (refused, 1060),
+            (Ok(admitted(None)), 1060),
+            (Ok(admitted(Some(at(2000)))), 1060),
+            (Ok(admitted(Some(at(1001)))), 1001),
+            (Ok(admitted(Some(at(1000)))), 1000),
+        ] {
+            let judgement = Judgement::new(outcome, at(1000));
+            assert!(judgement.counts_at(at(1000)) && judgement.counts_at(at(until)));
+            assert!(!judgement.counts_at(at(until + 1)), "{judgement:?}");
+            assert!(!judgement.counts_at(at(999)), "the clock was set back");
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! Symbolic links that were found or followed: a file is also guarded by the names of the links that
+//! lead to it.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use parking_lot::Mutex;
+
+use crate::{fact::TreePath, lately::Moment};
+
+/// What links lead to, and who follows them. Of one that nobody followed lately ask again before it
+/// counts.
+#[derive(Debug, Default)]
+pub(super) struct Links(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    /// By their targets, and when they were followed last.
+    links: BTreeMap<TreePath, HashMap<TreePath, Option<Moment>>>,
+    /// How many there are, all together.
+    count: usize,
+    /// When there last were more that counted than are remembered.
+    overflow: Option<Moment>,
+}
+
+/// Another path to a file: by way of links to it, or to directories above it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Alias {
+    pub(super) path: TreePath,
+    /// The links, the one that is followed last first.
+    pub(super) steps: Vec<Step>,
+    /// Whether somebody followed all the links a moment ago, wherever they lead by now.
+    pub(super) is_recent: bool,
+}
+
+/// One link, and what it leads to: a file, or a directory above it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Step {
+    pub(super) link: TreePath,
+    pub(super) target: TreePath,
+}
+
+impl Links {
+    /// A link to a file or directory of the same tree was found.
+    pub(super) fn found(&self, link: TreePath, target: TreePath) {
+        self.add(link, target, None);
+    }
+
+    /// Such a link was read: somebody goes there.
+    pub(super) fn followed(&self, link: TreePath, target: TreePath) {
+        self.add(link, target, Some(Moment::now()));
+    }
+
+    fn add(&self, link: TreePath, target: TreePath, followed: Option<Moment>) {
+        let mut known = self.0.lock();
+        known.make_room();
+        let links = known.links.entry(target).or_default();
+        let before = links.len();
+        let last = links.entry(link).or_default();
+        *last = followed.or(*last);
+        known.count += links.len() - before;
+    }
+
+    /// It leads there no more.
+    pub(super) fn forget(&self, Step { link, target }: &Step) {
+        let mut known = self.0.lock();
+        let Some(links) = known.links.get_mut(target) else { return };
+        let gone = links.remove(link).is_some();
+        if links.is_empty() {
+            known.links.remove(target);
+        }
+        known.count -= usize::from(gone);
+    }
+
+    /// The other paths to what has this one, those by fewer links first.
+    ///
+    /// # Returns
+    /// `None` when there are more than anybody looks at. One that is left out might be the guarded one.
+    pub(super) fn aliases(&self, path: &TreePath) -> Option<Vec<Alias>> {
+        let known = self.0.lock();
+        if known.overflow.is_some_and(Moment::is_recent) {
+            return None;
+        }
+        let own = Alias { path: path.clone(), steps: Vec::new(), is_recent: true };
+        let (mut aliases, mut seen) = (vec![own], HashSet::new());
+        let mut next = 0;
+        while next < aliases.len() {
+            let from = aliases[next].clone();
+            let more = known
+                .one_link_further(&from)
+                .filter(|alias| seen.insert((alias.path.clone(), alias.is_recent)));
+            aliases.extend(more.take(1 + ALIASES_MAX));
+            if aliases.len() > 1 + ALIASES_MAX {
+                return None;
+            }
+            next += 1;
+        }
+        aliases.remove(0);
+        Some(aliases)
+    }
+
+    /// Links that lately led to what lies at this path or below.
+    pub(super) fn recently_through(&self, path: &TreePath) -> Vec<TreePath> {
+        let below = TreePath { tree: path.tree, path: format!("{}/", path.path) };
+        let known = self.0.lock();
+        let at = known.links.get(path).into_iter();
+        let further = known.links.range(below.clone()..);
+        let further = further.take_while(|(target, _)| {
+            target.tree == below.tree && target.path.starts_with(&below.path)
+        });
+        let links = at.chain(further.map(|(_, links)| links)).flatten();
+        links.filter(|(_, followed)| is_recent(**followed)).map(|(link, _)| link.clone()).collect()
+    }
+}
+
+impl Known {
+    /// Drops what has to be asked again anyway. What may count at once is not dropped unnoticed.
+    fn make_room(&mut self) {
+        if self.count < LINKS_MAX {
+            return;
+        }
+        self.links.retain(|_, links| {
+            links.retain(|_, followed| is_recent(*followed));
+            !links.is_empty()
+        });
+        self.count = self.links.values().map(HashMap::len).sum();
+        if self.count > LINKS_MAX / 2 {
+            *self = Self { overflow: Some(Moment::now()), ..Self::default() };
+        }
+    }
+
+    /// The paths by one more link. By the same link one comes twice at the most: it may lead to a
+    /// directory above itself.
+    fn one_link_further(&self, from: &Alias) -> impl Iterator<Item = Alias> {
+        from.path.ancestors().flat_map(move |(target, rest)| {
+            let links = self.links.get(&target).into_iter().flatten();
+            links.filter_map(move |(link, followed)| {
+                let step = Step { link: link.clone(), target: target.clone() };
+                if from.steps.iter().filter(|known| **known == step).count() > 1 {
+                    return None;
+                }
+                let path = TreePath { tree: link.tree, path: format!("{}{rest}", link.path) };
+                let steps = from.steps.iter().cloned().chain([step]).collect();
+                Some(Alias { path, steps, is_recent: from.is_recent && is_recent(*followed) })
+            })
+        })
+    }
+}
+
+fn is_recent(followed: Option<Moment>) -> bool {
+    followed.is_some_and(Moment::is_recent)
+}
+
+impl TreePath {
+    /// The path itself, and each directory above it, with the rest that leads from there to it:
+    /// empty, or beginning with a slash.
+    fn ancestors(&self) -> impl Iterator<Item = (Self, String)> {
+        let root = (!self.path.is_empty()).then(|| (String::new(), format!("/{}", self.path)));
+        let ends = self.path.match_indices('/').map(|(end, _)| end).chain([self.path.len()]);
+        let below = ends.map(|end| {
+            let (above, rest) = self.path.split_at(end);
+            (above.to_owned(), rest.to_owned())
+        });
+        let tree = self.tree;
+        root.into_iter().chain(below).map(move |(path, rest)| (Self { tree, path }, rest))
+    }
+}
+
+/// So many links are known at a time.
+const LINKS_MAX: usize = 256 * 1024;
+
+/// So many other paths of one file are looked at.
+const ALIASES_MAX: usize = 4096;
+
+#[cfg(test)]
+impl Links {
+    /// As if time had passed.
+    pub(super) fn age(&self) {
+        let mut known = self.0.lock();
+        let followed = known.links.values_mut().flat_map(HashMap::values_mut);
+        followed.for_each(|followed| *followed = followed.map(|_| Moment::long_ago()));
+        known.overflow = known.overflow.map(|_| Moment::long_ago());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(path: &str) -> TreePath {
+        TreePath { tree: 0, path: path.to_owned() }
+    }
+
+    fn aliases(links: &Links, of: &str) -> Vec<String> {
+        let aliases = links.aliases(&path(of)).unwrap();
+        let mut paths: Vec<_> = aliases.into_iter().map(|alias| alias.path.path).collect();
+        paths.sort();
+        paths
+    }
+
+    #[test]
+    fn a_file_has_the_names_of_links_to_it_and_to_the_directories_above_it() {
+        let links = Links::default();
+        assert_eq!(aliases(&links, "blobs/9f"), [""; 0]);
+        links.followed(path("model.pt"), path("blobs/9f"));
+        links.followed(path("latest"), path("blobs"));
+        links.followed(path("all"), path(""));
+        let names = ["all/blobs/9f", "all/latest/9f", "all/model.pt", "latest/9f", "model.pt"];
+        assert!(names.iter().all(|name| aliases(&links, "blobs/9f").contains(&(*name).to_owned())));
+        assert!(!aliases(&links, "blobs/9f2").contains(&"model.pt".to_owned()));
+        assert!(!aliases(&links, "blobs2/9f").contains(&"latest/9f".to_owned()));
+        let other = TreePath { tree: 1, path: "blobs/9f".to_owned() };
+        assert_eq!(links.aliases(&other), Some(Vec::new()));
+    }
+
+    #[test]
+    fn links_are_followed_through_any_number_of_links_and_never_in_circles() {
+        let links = Links::default();
+        links.followed(path("shared/best"), path("blobs/1"));
+        links.followed(path("v2/weights"), path("shared"));
+        links.followed(path("latest"), path("v2"));
+        links.followed(path("current"), path("latest"));
+        assert!(aliases(&links, "blobs/1").contains(&"latest/weights/best".to_owned()));
+        assert!(aliases(&links, "blobs/1").contains(&"current/weights/best".to_owned()));
+        links.followed(path("a/b"), path("a"));
+        assert_eq!(aliases(&links, "a/w"), ["a/b/b/w", "a/b/w"]);
+    }
+
+    #[test]
+    fn a_path_is_recent_as_long_as_all_its_links_are() {
+        let links = Links::default();
+        links.followed(path("v2/w.pt"), path("blobs/1"));
+        links.age();
+        links.followed(path("latest"), path("v2"));
+        let recent = |links: &Links| -> Vec<bool> {
+            links.aliases(&path("blobs/1")).unwrap().iter().map(|alias| alias.is_recent).collect()
+        };
+        assert_eq!(recent(&links), [false, false]);
+        links.found(path("v2/w.pt"), path("blobs/1"));
+        assert_eq!(recent(&links), [false, false], "found and not followed");
+        links.followed(path("v2/w.pt"), path("blobs/1"));
+        links.found(path("v2/w.pt"), path("blobs/1"));
+        assert_eq!(recent(&links), [true, true]);
+    }
+
+    #[test]
+    fn what_lately_led_through_a_path_is_found() {
+        let links = Links::default();
+        let through = |of| links.recently_through(&path(of)).into_iter().map(|link| link.path);
+        links.followed(path("m.pt"), path("d/blob"));
+        links.followed(path("n.pt"), path("d-2/blob"));
+        assert_eq!(through("d").collect::<Vec<_>>(), ["m.pt"]);
+        assert_eq!(through("d/blob").collect::<Vec<_>>(), ["m.pt"]);
+        assert_eq!(through("d/b").count(), 0);
+        links.age();
+        assert_eq!(through("d").count(), 0);
+    }
+
+    #[test]
+    fn a_link_that_is_gone_is_forgotten() {
+        let links = Links::default();
+        links.followed(path("model.pt"), path("w"));
+        links.followed(path("model.pt"), path("w"));
+        let found = links.aliases(&path("w")).unwrap();
+        assert_eq!(found.len(), 1);
+        links.forget(&found[0].steps[0]);
+        links.forget(&found[0].steps[0]);
+        assert_eq!(aliases(&links, "w"), [""; 0]);
+        assert_eq!(links.0.lock().count, 0);
+    }
+
+    #[test]
+    fn more_links_than_anybody_looks_at_are_said_to_be_too_many() {
+        let links = Links::default();
+        for number in 0..ALIASES_MAX {
+            links.followed(path(&number.to_string()), path("w"));
+        }
+        assert_eq!(links.aliases(&path("w")).map(|aliases| aliases.len()), Some(ALIASES_MAX));
+        links.followed(path("one more"), path("w"));
+        assert_eq!(links.aliases(&path("w")), None);
+    }
+
+    #[test]
+    fn links_to_links_are_too_many_as_well() {
+        let links = Links::default();
+        for number in 0..100 {
+            links.followed(path(&format!("files/{number}")), path("w"));
+            links.followed(path(&format!("{number}")), path("files"));
+        }
+        assert_eq!(links.aliases(&path("w")), None);
+    }
+
+    #[test]
+    fn links_that_may_count_at_once_are_not_dropped_unnoticed() {
+        let links = Links::default();
+        for number in 0..=LINKS_MAX {
+            links.followed(path(&number.to_string()), path(&format!("w{number}")));
+            assert!(links.0.lock().count <= LINKS_MAX);
+        }
+        assert_eq!(links.aliases(&path("w1")), None, "it may have been one of those");
+        links.age();
+        assert_eq!(aliases(&links, "w1"), [""; 0]);
+        (0..LINKS_MAX).for_each(|number| links.followed(path(&number.to_string()), path("w")));
+        links.age();
+        links.followed(path("one more"), path("v"));
+        assert_eq!(aliases(&links, "v"), ["one more"], "the others have to be asked again anyway");
+    }
+}

@@ -1,0 +1,94 @@
+use std::sync::Arc;
+
+use attestfs_attestation::Refusal;
+
+use super::gate::Gate;
+use crate::{
+    error::Error,
+    fact::{Process, TreePath},
+    identity::Identity,
+    port::PublishedFile,
+    run::{Change, Content, Run, Tracked},
+};
+
+/// Leave to change a file in one run. Asked again at each change: what was published since it was opened
+/// is immutable.
+#[derive(Clone, Debug)]
+pub(crate) struct Permit {
+    gate: Arc<Gate>,
+    /// Where the run puts its outputs.
+    replaceable: Arc<[TreePath]>,
+}
+
+impl Permit {
+    pub(crate) fn new(gate: Arc<Gate>, replaceable: Arc<[TreePath]>) -> Self {
+        Self { gate, replaceable }
+    }
+
+    /// Whether `run` may change the file. Tells why not.
+    ///
+    /// # Errors
+    /// [`Error::Published`]; [`Error::Refused`] when nobody can say whether it was.
+    pub(crate) fn check(
+        &self,
+        run: &Run,
+        tracked: &Tracked,
+        identity: &Identity,
+        by: &dyn Fn() -> Process,
+    ) -> Result<(), Error> {
+        let (error, refusal) = match self.gate.published(identity) {
+            Ok(None) => return Ok(()),
+            Ok(Some(PublishedFile { statement, .. })) => {
+                let Some(kept) = self.kept(tracked) else { return Ok(()) };
+                let immutable =
+                    Refusal::Immutable { name: kept.path.clone(), attestation: statement };
+                (Error::Published, (kept, immutable))
+            }
+            Err(unavailable) => {
+                let path = tracked.path_or_former().unwrap_or_else(TreePath::nowhere);
+                (Error::Refused, (path, unavailable.into()))
+            }
+        };
+        self.gate.tell_immutable(run, refusal, by);
+        Err(error)
+    }
+
+    /// Whether nobody may put bytes before the eyes of somebody else who has them verified.
+    pub(crate) fn keeps_off_readers(&self) -> bool {
+        self.gate.enforces()
+    }
+
+    /// The same for a file that is open. The answer holds as long as nobody else changes the file and
+    /// nothing is published.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check), and those of `stat`.
+    pub(crate) fn check_again(
+        &self,
+        run: &Run,
+        content: &mut Content,
+        change: Change<'_>,
+    ) -> Result<(), Error> {
+        let Some(source) = self.gate.source() else { return Ok(()) };
+        let identity = change.opened.stat()?.identity;
+        // Before the question: what is published meanwhile has it asked once more. A source that cannot
+        // be asked gives no answer to remember.
+        let now = source.generation().ok().map(|generation| (identity, generation));
+        if now.is_none() || content.permitted != now {
+            self.check(run, change.tracked, &identity, &|| change.by.clone())?;
+            content.permitted = now;
+        }
+        Ok(())
+    }
+
+    /// The name of a file that does not lie where the run puts its outputs: with the others the file
+    /// changes by this one as well.
+    fn kept(&self, tracked: &Tracked) -> Option<TreePath> {
+        let mut paths = tracked.paths();
+        if paths.is_empty() {
+            return Some(tracked.path_or_former().unwrap_or_else(TreePath::nowhere));
+        }
+        paths.retain(|path| !self.replaceable.iter().any(|above| above.covers(path)));
+        paths.into_iter().next()
+    }
+}

@@ -8,16 +8,22 @@ mod beneath;
 mod beside;
 mod chain;
 mod committer;
+mod enter;
 mod freeze;
+mod indexes;
 mod model;
 mod quote;
 mod record;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
+mod trees;
 
 pub use chain::{Frozen, Published, Quoted, Signed};
+pub(crate) use committer::REPORT_SUFFIX;
 pub use committer::{Committer, Room};
 pub use quote::{Attester, Evidence, NoAttester, QuoteError};
+pub(crate) use record::join;
+pub use trees::{LentTrees, TreeLease};
 
 use std::{io, path::PathBuf};
 

@@ -2,20 +2,20 @@
 //! out of it.
 
 use std::{
-    ffi::OsStr,
     fs::File,
     io,
-    os::unix::ffi::{OsStrExt, OsStringExt},
+    os::unix::ffi::OsStringExt,
     path::{Path, PathBuf},
 };
 
 use attestfs_attestation::unescaped;
 use attestfs_fs::Identity;
 use rustix::{
-    fs::{FileType, Mode, OFlags, ResolveFlags, fstat, open, openat2},
+    fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2},
     io::Errno,
 };
 
+use super::LentTrees;
 use crate::artifact::{self, WalkError};
 
 /// A directory that is being attested.
@@ -40,9 +40,8 @@ pub(super) enum Kind {
 
 impl Directory {
     /// Opens the directory at `path` below `tree`, both escaped.
-    pub(super) fn open(tree: &str, path: &str) -> io::Result<Self> {
-        let tree = PathBuf::from(OsStr::from_bytes(&unescaped(tree)));
-        let tree = open(&tree, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    pub(super) fn open(trees: &LentTrees, tree: &str, path: &str) -> io::Result<Self> {
+        let tree = trees.open(tree)?;
         let path = unescaped(path);
         let path = if path.is_empty() { b"." } else { &path[..] };
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -113,7 +112,7 @@ mod tests {
     use super::*;
 
     fn open(root: &Path) -> Directory {
-        Directory::open(root.to_str().unwrap(), "").unwrap()
+        Directory::open(&LentTrees::default(), root.to_str().unwrap(), "").unwrap()
     }
 
     #[test]
@@ -124,10 +123,10 @@ mod tests {
         fs::write(base.path().join("secret"), "").unwrap();
         symlink("../secret", root.join("link")).unwrap();
         symlink("..", root.join("up")).unwrap();
-        let tree = root.to_str().unwrap();
-        assert!(Directory::open(tree, "..").is_err());
-        assert!(Directory::open(tree, "up").is_err());
-        assert!(Directory::open(tree, "/").is_err());
+        let (trees, tree) = (LentTrees::default(), root.to_str().unwrap());
+        assert!(Directory::open(&trees, tree, "..").is_err());
+        assert!(Directory::open(&trees, tree, "up").is_err());
+        assert!(Directory::open(&trees, tree, "/").is_err());
         let directory = open(&root);
         for path in ["../secret", "link", "up/secret"] {
             assert!(directory.open_file(Path::new(path)).is_err(), "{path}");

@@ -2,9 +2,7 @@
 
 use std::{collections::BTreeSet, io};
 
-use attestfs_attestation::{
-    Bundle, CLAIMS_FILE, Claims, MODEL_SIGNATURE_FILE, Payload, ResourceDescriptor, pae,
-};
+use attestfs_attestation::{Bundle, CLAIMS_FILE, Claims, MODEL_SIGNATURE_FILE, Payload, pae};
 use attestfs_digest::Sha256;
 use attestfs_fs::Identity;
 use rustix::io::Errno;
@@ -13,23 +11,30 @@ use super::{
     CommitError, Evidence, Room,
     beneath::Directory,
     beside::{Obstacles, obstacles},
+    enter::{enter, enter_again, enter_model, newer},
     record::{Artifact, Model, Record, Statement},
 };
 use crate::{
     config::StopAt,
     control::{ArtifactReport, CommitReport, ModelSignature},
-    lineage::{FrozenCommit, PublishedAttestation},
+    lineage::{FrozenCommit, PublishedAttestation, RunId},
+    publication::Mentions,
     signer::Signer,
 };
 
 /// The most bytes of ancestors' bundles and manifests that travel with an artifact.
 const CLAIMS_BYTES_MAX: usize = 32 << 20;
 
+/// Why nothing is put beside the content by a commit that waited.
+const OVERTAKEN: &str = "a commit that was made later has published there already";
+
 /// What will be said is on disk, to the byte.
 #[derive(Debug)]
 #[must_use = "a frozen commit waits to be published"]
 pub struct Frozen {
     record: Record,
+    /// Left by an earlier attempt: others may have been published since.
+    resumed: bool,
 }
 
 /// The platform was asked for evidence.
@@ -37,6 +42,7 @@ pub struct Frozen {
 #[must_use = "a commit is not published yet"]
 pub struct Quoted {
     record: Record,
+    resumed: bool,
     #[expect(dead_code, reason = "uninhabited until a platform has something to say")]
     evidence: Option<Evidence>,
 }
@@ -46,6 +52,7 @@ pub struct Quoted {
 #[must_use = "a commit is not published yet"]
 pub struct Signed {
     record: Record,
+    resumed: bool,
     envelopes: Vec<Envelopes>,
 }
 
@@ -67,7 +74,7 @@ impl Frozen {
     pub(super) fn keep(room: &Room, record: Record) -> Result<Self, CommitError> {
         room.store.freeze(&record.commit, &record.to_bytes()?)?;
         room.reached(StopAt::Frozen);
-        Ok(Self { record })
+        Ok(Self { record, resumed: false })
     }
 
     /// Takes up a commit where an earlier daemon left it.
@@ -76,7 +83,24 @@ impl Frozen {
     /// [`CommitError::Record`].
     pub fn resume(frozen: &FrozenCommit) -> Result<Self, CommitError> {
         let record = Record::parse(frozen)?;
-        Ok(Self { record })
+        Ok(Self { record, resumed: true })
+    }
+
+    /// What must stay on the shelf until this is published.
+    pub(crate) fn mentions(&self) -> Mentions {
+        let mut mentions = Mentions::default();
+        for (_, statement) in self.record.statements() {
+            let Mentions { attestations, manifests } = Mentions::of(&statement.payload.0);
+            mentions.attestations.extend(attestations);
+            mentions.attestations.extend(&statement.ancestors);
+            mentions.manifests.extend(manifests);
+        }
+        mentions
+    }
+
+    /// Of which run it is.
+    pub(crate) fn run(&self) -> &RunId {
+        &self.record.run
     }
 
     pub(super) fn record(&self) -> &Record {
@@ -103,8 +127,8 @@ impl Frozen {
         let names: Vec<_> = statements.map(|(_, it)| it.payload.0.sha256()).collect();
         let evidence = room.attester.quote(&names)?;
         room.reached(StopAt::Quoted);
-        let record = self.record;
-        Ok(Quoted { record, evidence })
+        let Self { record, resumed } = self;
+        Ok(Quoted { record, resumed, evidence })
     }
 }
 
@@ -120,8 +144,8 @@ impl Quoted {
             .map(|artifact| Envelopes::sign(artifact, key.as_ref()))
             .collect::<Result<_, _>>()?;
         room.reached(StopAt::Signed);
-        let record = self.record;
-        Ok(Signed { record, envelopes })
+        let Self { record, resumed, .. } = self;
+        Ok(Signed { record, resumed, envelopes })
     }
 }
 
@@ -153,13 +177,19 @@ impl Signed {
     /// # Errors
     /// [`CommitError::Write`], [`CommitError::Lineage`].
     pub fn publish(self, room: &Room) -> Result<Published, CommitError> {
+        let mut overtaken = Vec::new();
         for (artifact, envelopes) in self.artifacts() {
-            shelve(room, artifact, envelopes)?;
+            let newer = self.newer(room, artifact)?;
+            self.shelve(room, artifact, envelopes, &newer)?;
+            overtaken.push(!newer.is_empty());
         }
         room.reached(StopAt::Bundles);
         let reports = self
             .artifacts()
-            .map(|(artifact, envelopes)| accompany(room, artifact, envelopes))
+            .zip(overtaken)
+            .map(|((artifact, envelopes), overtaken)| {
+                accompany(room, artifact, envelopes, overtaken)
+            })
             .collect::<Result<_, _>>()?;
         room.reached(StopAt::Claims);
         let report = CommitReport { commit: self.record.commit.clone(), artifacts: reports };
@@ -168,6 +198,53 @@ impl Signed {
         room.store.publish(&self.record.commit, &attestations)?;
         room.reached(StopAt::Published);
         Ok(Published { report })
+    }
+
+    /// What was made later, and is published already.
+    fn newer(&self, room: &Room, artifact: &Artifact) -> Result<BTreeSet<Sha256>, CommitError> {
+        if self.resumed && self.record.kind.vouches() {
+            return newer(room, &self.record, artifact);
+        }
+        Ok(BTreeSet::new())
+    }
+
+    /// Puts the bundle of an artifact's statement into the state directory, and into the indexes what
+    /// it speaks of. The bundle comes first, so that no line leads to nothing.
+    fn shelve(
+        &self,
+        room: &Room,
+        artifact: &Artifact,
+        envelopes: &Envelopes,
+        newer: &BTreeSet<Sha256>,
+    ) -> Result<(), CommitError> {
+        let (Some(statement), Some(bundle)) = (&artifact.statement, &envelopes.statement) else {
+            return Ok(());
+        };
+        let name = bundle.sha256();
+        let subjects = statement.subjects.iter().map(|subject| subject.digests.sha256);
+        let subjects: BTreeSet<Sha256> =
+            subjects.chain(statement.manifests.iter().copied()).collect();
+        room.shelf
+            .put_bundle(room.files.as_ref(), name, &bundle.to_json())
+            .and_then(|()| room.shelf.index(room.files.as_ref(), name, subjects.into_iter()))
+            .and_then(|()| self.enter(room, artifact, statement, newer))
+            .map_err(|source| CommitError::Write { path: room.shelf.bundle_path(name), source })
+    }
+
+    fn enter(
+        &self,
+        room: &Room,
+        artifact: &Artifact,
+        statement: &Statement,
+        newer: &BTreeSet<Sha256>,
+    ) -> io::Result<()> {
+        if self.record.kind.vouches() {
+            enter(room, artifact, statement)?;
+        }
+        if !newer.is_empty() {
+            enter_again(room, artifact, statement, newer)?;
+        }
+        Ok(())
     }
 
     fn artifacts(&self) -> impl Iterator<Item = (&Artifact, &Envelopes)> {
@@ -196,28 +273,19 @@ impl Published {
     }
 }
 
-/// Puts the bundle of an artifact's statement into the state directory, and its subjects into the
-/// index.
-fn shelve(room: &Room, artifact: &Artifact, envelopes: &Envelopes) -> Result<(), CommitError> {
-    let (Some(statement), Some(bundle)) = (&artifact.statement, &envelopes.statement) else {
-        return Ok(());
-    };
-    let name = bundle.sha256();
-    let subjects = statement.subjects.iter().map(|subject| subject.digests.sha256);
-    let subjects: BTreeSet<Sha256> = subjects.chain(statement.manifests.iter().copied()).collect();
-    room.shelf
-        .put_bundle(room.files.as_ref(), name, &bundle.to_json())
-        .and_then(|()| room.shelf.index(room.files.as_ref(), name, subjects.into_iter()))
-        .map_err(|source| CommitError::Write { path: room.shelf.bundle_path(name), source })
-}
-
 /// Publishes beside the content, and tells what was made of the artifact.
 fn accompany(
     room: &Room,
     artifact: &Artifact,
     envelopes: &Envelopes,
+    overtaken: bool,
 ) -> Result<ArtifactReport, CommitError> {
-    let model_signature = model_signature(room, artifact, envelopes)?;
+    let model_signature = match artifact.model {
+        Model::NotAsked => ModelSignature::NotAsked,
+        // What lies there speaks of what is there.
+        _ if overtaken => ModelSignature::Refused(OVERTAKEN.to_owned()),
+        _ => model_signature(room, artifact, envelopes)?,
+    };
     let statement = artifact.statement.as_ref();
     Ok(ArtifactReport {
         root: artifact.root(),
@@ -236,9 +304,6 @@ fn model_signature(
     artifact: &Artifact,
     envelopes: &Envelopes,
 ) -> Result<ModelSignature, CommitError> {
-    if matches!(artifact.model, Model::NotAsked) {
-        return Ok(ModelSignature::NotAsked);
-    }
     let obstacle = match write_beside(room, artifact, envelopes) {
         Ok(obstacles) => obstacles.map(|obstacles| obstacles.to_string()),
         Err(CommitError::Write { source, .. }) if is_lasting(&source) => {
@@ -253,8 +318,8 @@ fn model_signature(
     Ok(refusal.map_or(ModelSignature::Written, ModelSignature::Refused))
 }
 
-/// Writes each file whose place is free, or holds an earlier one of ours; and no signature without
-/// the claims that belong to it. Says what was in the way.
+/// Writes each file whose place is free, or holds an earlier one of ours; no signature without the
+/// claims that belong to it, and none that is not entered. Says what was in the way.
 fn write_beside(
     room: &Room,
     artifact: &Artifact,
@@ -264,13 +329,15 @@ fn write_beside(
         return Ok(None);
     };
     let failed = |source| beside(artifact, source);
-    let directory = same_directory(artifact).map_err(failed)?;
+    let directory = same_directory(room, artifact).map_err(failed)?;
     let obstacles = obstacles(room.store.as_ref(), &directory)?;
     if !obstacles.as_ref().is_some_and(|obstacles| obstacles.take(CLAIMS_FILE)) {
         let claims = claims(room, statement, bundle).map_err(failed)?.to_jsonl();
         room.files.replace(directory.file(), CLAIMS_FILE, &claims).map_err(failed)?;
     }
     if let (Some(model), None) = (&envelopes.model, &obstacles) {
+        enter_model(room, artifact, bundle.sha256(), model.sha256())
+            .map_err(|source| CommitError::Write { path: room.shelf.directory().into(), source })?;
         let model = model.to_json();
         room.files.replace(directory.file(), MODEL_SIGNATURE_FILE, &model).map_err(failed)?;
     }
@@ -278,8 +345,8 @@ fn write_beside(
 }
 
 /// The directory that was frozen, if it is still in its place.
-fn same_directory(artifact: &Artifact) -> io::Result<Directory> {
-    let directory = Directory::open(&artifact.tree, &artifact.path)?;
+fn same_directory(room: &Room, artifact: &Artifact) -> io::Result<Directory> {
+    let directory = Directory::open(&room.trees, &artifact.tree, &artifact.path)?;
     if Some(Identity::of(directory.file())?.file) != artifact.directory {
         let reason = "another directory has taken its place";
         return Err(io::Error::new(io::ErrorKind::NotFound, reason));
@@ -324,7 +391,7 @@ fn claims(room: &Room, statement: &Statement, own: &Bundle) -> io::Result<Claims
             tracing::warn!(statement = %ancestor, "a bundle on the shelf is damaged");
             continue;
         };
-        let manifests = manifests_of(&bundle);
+        let manifests: Vec<_> = Mentions::of(bundle.payload()).manifests.into_iter().collect();
         take_along(room, bundle, &manifests, &mut claims, &mut bytes)?;
         if bytes > CLAIMS_BYTES_MAX {
             break;
@@ -349,20 +416,4 @@ fn take_along(
         }
     }
     Ok(())
-}
-
-/// The manifests that a statement refers to: descriptors that are marked as such.
-fn manifests_of(bundle: &Bundle) -> Vec<Sha256> {
-    let Ok(statement) = bundle.payload().statement::<serde_json::Value>() else {
-        return Vec::new();
-    };
-    let dependencies = statement
-        .predicate
-        .pointer("/buildDefinition/resolvedDependencies")
-        .and_then(|list| serde_json::from_value::<Vec<ResourceDescriptor>>(list.clone()).ok());
-    let described = statement.subject.iter().chain(dependencies.iter().flatten());
-    described
-        .filter(|it| it.annotation("manifest").is_some())
-        .filter_map(|it| it.digest.sha256())
-        .collect()
 }

@@ -6,12 +6,13 @@ use attestfs_attestation::{CommitKind, KeyHint, Manifest, Outcome};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
-use super::{Attester, CommitError, Frozen, Published, freeze::freeze};
+use super::{Attester, CommitError, Frozen, LentTrees, Published, freeze::freeze, indexes};
 use crate::{
     config::{StateDir, StopAt},
     control::{ArtifactOrder, CommitOrder, CommitReport, PendingCommit},
     journal,
     lineage::{CommitId, FrozenCommit, LineageStore, RunEnd, RunId},
+    metrics::CommitTimer,
     publication::{Files, Shelf},
     signer::{Keyring, Signer},
 };
@@ -32,6 +33,8 @@ pub struct Room {
     pub attester: Arc<dyn Attester>,
     /// Who signs.
     pub keys: Arc<dyn Keyring>,
+    /// Where the trees of runs lie.
+    pub trees: Arc<LentTrees>,
     /// Where the journals are.
     pub state: StateDir,
     /// In a debug build, where to die.
@@ -63,6 +66,16 @@ impl Committer {
     /// # Errors
     /// Each variant of [`CommitError`]. What was frozen by then stays frozen.
     pub fn commit(&self, order: &CommitOrder) -> Result<CommitReport, CommitError> {
+        let timer = CommitTimer::start(match order.kind {
+            CommitKind::Checkpoint => "checkpoint",
+            CommitKind::StageEnd(_) => "stage-end",
+        });
+        let report = self.carry_out(order);
+        timer.stop(&report);
+        report
+    }
+
+    fn carry_out(&self, order: &CommitOrder) -> Result<CommitReport, CommitError> {
         let _at_work = self.at_work.lock();
         if let Some(report) = self.report(&order.run, &order.id)? {
             return Ok(report);
@@ -109,6 +122,21 @@ impl Committer {
         Ok(self.room.store.end(run, &unknown(now))?)
     }
 
+    /// Builds the indexes of names and files in a state directory that has none. To be called before
+    /// anybody asks for them or adds to them.
+    ///
+    /// # Errors
+    /// [`CommitError::Lineage`], [`CommitError::Write`].
+    pub fn build_indexes(&self) -> Result<(), CommitError> {
+        indexes::build(&self.room)
+    }
+
+    /// Does something while no commit is carried out.
+    pub(crate) fn alone<T>(&self, work: impl FnOnce(&Room) -> T) -> T {
+        let _at_work = self.at_work.lock();
+        work(&self.room)
+    }
+
     fn has_ended(&self, run: &RunId) -> Result<bool, CommitError> {
         let run = self.room.store.run(run)?;
         Ok(run.is_none_or(|run| run.end.is_some()))
@@ -132,6 +160,7 @@ impl Committer {
             journal_length,
             artifacts: artifacts.map(whole_tree).collect(),
             adopt: false,
+            lock: None,
             signer: signer.filter(|hint| self.room.keys.presented(*hint).is_some()),
         })
     }
@@ -171,6 +200,7 @@ impl Committer {
             commit: record.commit.clone(),
             run: record.run.clone(),
             signer: record.signer,
+            since: record.finished,
             waits_for: match self.room.key(record.signer) {
                 Ok(_) => "its turn, or the next start of the daemon".to_owned(),
                 Err(error) => error.to_string(),
@@ -272,8 +302,11 @@ impl Room {
     }
 }
 
+/// What the name of a kept report ends with.
+pub(crate) const REPORT_SUFFIX: &str = ".report.json";
+
 fn report_name(commit: &CommitId) -> String {
-    format!("{commit}.report.json")
+    format!("{commit}{REPORT_SUFFIX}")
 }
 
 /// The commit that speaks for a run which cannot speak any more. There is one per run.

@@ -7,8 +7,9 @@ use std::{
 };
 
 use attestfs_attestation::{
-    ArtifactRoot, Commit, CommitKind, KeyHint, LeftOut, Manifest, Material as Dependency,
-    MaterialDigests, Output as Product, file_uri, is_canonical, is_publication, unescaped,
+    ArtifactRoot, Commit, CommitKind, KeyHint, LeftOut, LockUse, Manifest, Material as Dependency,
+    MaterialDigests, Output as Product, RunDescription, file_uri, is_canonical, is_publication,
+    unescaped,
 };
 use attestfs_digest::Sha256;
 use attestfs_fs::{Identity, TreePath};
@@ -87,10 +88,17 @@ struct View<'a> {
     ancestors: Vec<Sha256>,
 }
 
+/// A file that is a subject.
+struct Sealed {
+    product: Product,
+    version: VersionId,
+    identity: Identity,
+}
+
 /// What can be said of the files of one artifact, by name.
 #[derive(Default)]
 struct Gathered {
-    products: BTreeMap<String, (Product, VersionId)>,
+    products: BTreeMap<String, Sealed>,
     left_out: BTreeMap<String, String>,
 }
 
@@ -102,8 +110,9 @@ impl Gathered {
         let names = output.names().filter_map(|path| scope.name(path));
         for name in names.filter(|name| !is_attestation(directory, name)) {
             match sealed(directory, name, &output.state) {
-                Ok(product) => {
-                    self.products.insert(name.to_owned(), (product, output.version));
+                Ok((product, identity)) => {
+                    let sealed = Sealed { product, version: output.version, identity };
+                    self.products.insert(name.to_owned(), sealed);
                     holds = true;
                 }
                 Err(reason) => {
@@ -123,7 +132,7 @@ impl View<'_> {
     fn artifact(&self, order: &ArtifactOrder) -> Result<Artifact, CommitError> {
         let tree = self.tree(order)?;
         let root = join(tree, &order.path);
-        let opened = Directory::open(tree, &order.path)
+        let opened = Directory::open(&self.room.trees, tree, &order.path)
             .and_then(|directory| Ok((Identity::of(directory.file())?.file, directory)));
         let (key, directory) = match opened {
             Ok(opened) => opened,
@@ -186,7 +195,8 @@ impl View<'_> {
             return Ok(None);
         }
         let subjects = gathered.products.values().map(subject).collect();
-        let products = gathered.products.into_values().map(|(product, _)| product);
+        let identities = gathered.products.values().map(|sealed| sealed.identity).collect();
+        let products = gathered.products.into_values().map(|sealed| sealed.product);
         let draft = self.commit(root, products.collect(), left_out).draft()?;
         for manifest in &draft.manifests {
             self.room.put_manifest(manifest)?;
@@ -195,14 +205,19 @@ impl View<'_> {
             payload: Text(draft.payload),
             predicate_type: draft.predicate_type.to_owned(),
             subjects,
+            identities,
             manifests: draft.manifests.iter().map(Manifest::sha256).collect(),
             ancestors: self.ancestors.clone(),
         }))
     }
 
+    fn lock(&self) -> Option<LockUse> {
+        self.order.lock.or(self.run.description.lock)
+    }
+
     fn commit(&self, root: &str, outputs: Vec<Product>, left_out: &[LeftOut]) -> Commit {
         Commit {
-            run: self.run.description.clone(),
+            run: RunDescription { lock: self.lock(), ..self.run.description.clone() },
             root: ArtifactRoot { name: model::base_name(root), path: root.to_owned() },
             kind: self.order.kind,
             finished: self.order.finished,
@@ -306,7 +321,7 @@ fn below<'a>(root: &str, path: &'a str) -> Option<&'a str> {
     path.strip_prefix(root)?.strip_prefix('/')
 }
 
-fn subject((product, version): &(Product, VersionId)) -> Subject {
+fn subject(Sealed { product, version, .. }: &Sealed) -> Subject {
     Subject { name: product.name.clone(), digests: product.digests, version: Some(*version) }
 }
 
@@ -321,8 +336,12 @@ fn is_attestation(directory: &Directory, name: &str) -> bool {
     matches!(occupant, Ok(Occupant::Publication))
 }
 
-/// The output as a subject, or why it is none.
-fn sealed(directory: &Directory, name: &str, state: &OutputState) -> Result<Product, String> {
+/// The output as a subject, as it is on disk now, or why it is none.
+fn sealed(
+    directory: &Directory,
+    name: &str,
+    state: &OutputState,
+) -> Result<(Product, Identity), String> {
     if is_publication(name) {
         return Err(NAMED_LIKE_AN_ATTESTATION.to_owned());
     }
@@ -332,7 +351,8 @@ fn sealed(directory: &Directory, name: &str, state: &OutputState) -> Result<Prod
     };
     match directory.identity(&system_path(name)) {
         Ok(Some(now)) if now == *identity => {
-            Ok(Product { name: name.to_owned(), digests: *digests, size: identity.size })
+            let product = Product { name: name.to_owned(), digests: *digests, size: now.size };
+            Ok((product, now))
         }
         Ok(Some(_)) => Err("changed below the mount after it was sealed".to_owned()),
         Ok(None) => Err("gone from below the mount after it was sealed".to_owned()),

@@ -2,7 +2,7 @@
 
 use attestfs_attestation::{CommitKind, KeyHint, LeftOut, Payload};
 use attestfs_digest::Sha256;
-use attestfs_fs::FileKey;
+use attestfs_fs::{FileKey, Identity};
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -44,6 +44,9 @@ pub(super) struct Statement {
     pub(super) payload: Text,
     pub(super) predicate_type: String,
     pub(super) subjects: Vec<Subject>,
+    /// What a `stat` said of each subject, in the same order. Earlier programs froze none.
+    #[serde(default)]
+    pub(super) identities: Vec<Identity>,
     /// Lie on the shelf already.
     pub(super) manifests: Vec<Sha256>,
     /// Attestations that travel with the artifact, nearest first.
@@ -115,7 +118,7 @@ impl Artifact {
 }
 
 /// Two escaped paths, of which the second may be empty.
-pub(super) fn join(tree: &str, path: &str) -> String {
+pub(crate) fn join(tree: &str, path: &str) -> String {
     match (tree.trim_end_matches('/'), path) {
         ("", "") => "/".to_owned(),
         (tree, "") => tree.to_owned(),

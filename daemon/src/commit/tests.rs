@@ -1,8 +1,9 @@
 //! What a commit promises, on real directories and with stores and disks that fail.
 
-mod bench;
+pub(crate) mod bench;
 mod beside;
-mod crash;
+pub(crate) mod crash;
+mod indexes;
 
 use std::{
     fs,

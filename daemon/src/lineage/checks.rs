@@ -47,7 +47,7 @@ pub(super) fn without_slash(path: &str) -> &str {
 }
 
 /// Whether an artifact root, without trailing slash, is this path or lies below it.
-pub(super) fn is_under(root: &str, path: &str) -> bool {
+pub(crate) fn is_under(root: &str, path: &str) -> bool {
     root.strip_prefix(without_slash(path))
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }

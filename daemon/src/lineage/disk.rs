@@ -7,7 +7,8 @@ use sled::Db;
 
 use super::{
     Attestation, AttestationQuery, CommitId, FrozenCommit, LineageError, LineageStore, Material,
-    PublishedAttestation, Role, Run, RunEnd, RunId, RunOutputs, Subject, Version, VersionId,
+    PublishedAttestation, RefusedOpen, Role, Run, RunEnd, RunId, RunOutputs, Subject, Version,
+    VersionId,
     checks::{check_frozen, check_name},
     entries::{Entries, Transaction, View, database},
     recording,
@@ -170,6 +171,12 @@ impl LineageStore for DiskStore {
         view.materials(view.known_run(run)?)
     }
 
+    fn refusals(&self, run: &RunId, limit: usize) -> Result<Vec<RefusedOpen>, LineageError> {
+        let view = self.view();
+        let refusals = view.scan(&Key::run(Table::Refusals, view.known_run(run)?));
+        refusals.take(limit).map(|entry| decode("refusal", &entry?.value)).collect()
+    }
+
     fn versions_of_run(
         &self,
         run: &RunId,
@@ -283,6 +290,11 @@ impl LineageStore for DiskStore {
             }
             transaction.publish(commit, attestations)
         })?;
+        self.flush()
+    }
+
+    fn free(&self, statements: &[Sha256]) -> Result<(), LineageError> {
+        self.change(|transaction| transaction.free(statements))?;
         self.flush()
     }
 

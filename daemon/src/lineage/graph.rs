@@ -105,6 +105,9 @@ pub struct CommitMark {
     pub kind: CommitKind,
     /// The time the statement bears.
     pub time: Timestamp,
+    /// As in [`Attestation::freed`](super::Attestation::freed).
+    #[serde(default)]
+    pub freed: bool,
 }
 
 /// A version in a graph.
@@ -125,6 +128,12 @@ pub struct VersionNode {
     pub origin: Origin,
     /// A run has written over it.
     pub superseded: bool,
+    /// As in [`Version::gone`].
+    #[serde(default)]
+    pub gone: bool,
+    /// As in [`Version::removed_by`].
+    #[serde(default)]
+    pub removed_by: Option<RunId>,
     /// As in [`Version::after`]; in the graph unless a bound forbade it.
     pub after: Option<VersionId>,
 }
@@ -318,6 +327,8 @@ impl VersionNode {
             size: version.identity.map(|identity| identity.size),
             origin: version.origin,
             superseded: version.superseded_by.is_some(),
+            gone: version.gone,
+            removed_by: version.removed_by,
             after: version.after,
         }
     }
@@ -329,6 +340,7 @@ fn commits(store: &dyn LineageStore, run: &RunId) -> Result<Vec<CommitMark>, Lin
         statement: attestation.statement,
         kind: attestation.kind,
         time: attestation.time,
+        freed: attestation.freed,
     });
     Ok(marks.collect())
 }

@@ -21,6 +21,7 @@ pub(crate) mod testing;
 mod tests;
 mod versions;
 
+pub(crate) use checks::is_under;
 pub use disk::DiskStore;
 pub use error::{FactProblem, LineageError};
 pub use graph::{
@@ -28,8 +29,8 @@ pub use graph::{
 };
 pub use model::{
     Attestation, AttestationQuery, CommitId, FrozenCommit, Material, MaterialDigest, Origin,
-    Output, OutputState, PublishedAttestation, Role, Run, RunEnd, RunId, RunOutputs, Subject,
-    Version, VersionId,
+    Output, OutputState, PublishedAttestation, RefusedOpen, Role, Run, RunEnd, RunId, RunOutputs,
+    Subject, Version, VersionId,
 };
 pub use render::{Format, render};
 pub use store::LineageStore;

@@ -111,6 +111,13 @@ pub struct Version {
     /// Of a found version: the version that a run had written to this file last. Its writer never
     /// sealed it, or somebody changed the file outside of a run since.
     pub after: Option<VersionId>,
+    /// Whether it is known to be gone: the run that wrote it wrote over it or removed it, or another
+    /// run removed its file. False when nobody saw it go.
+    #[serde(default)]
+    pub gone: bool,
+    /// Which other run removed the file with this content in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removed_by: Option<RunId>,
 }
 
 impl Version {
@@ -186,6 +193,26 @@ pub struct Material {
     /// subject. Never of an empty file.
     pub attestation: Option<Sha256>,
     /// Who opened it first.
+    pub by: Process,
+}
+
+/// What the gate did not let a run read, or would not have in audit mode; and published content that
+/// the run was to change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedOpen {
+    /// By which name.
+    pub path: TreePath,
+    /// Of the content, where it was known.
+    pub sha256: Option<Sha256>,
+    /// The number of the check that failed.
+    pub check: u8,
+    /// A sentence.
+    pub reason: String,
+    /// What can be done about it.
+    pub next_step: String,
+    /// Whether the open failed; not in audit mode.
+    pub enforced: bool,
+    /// Who wanted to read or to change it.
     pub by: Process,
 }
 
@@ -274,6 +301,9 @@ pub struct Attestation {
     pub time: Timestamp,
     /// The type URI of the predicate.
     pub predicate_type: String,
+    /// Whether its bundle was freed, because what it speaks of is gone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub freed: bool,
 }
 
 /// Which attestations are asked for.

@@ -76,6 +76,21 @@ impl Transaction<'_> {
         Ok(())
     }
 
+    /// Marks attestations whose bundles are freed.
+    pub(super) fn free(&mut self, statements: &[Sha256]) -> Result<(), LineageError> {
+        for statement in statements {
+            let name = Key::digest(Table::AttestationNumbers, statement);
+            let Some(number) = self.number(&name)? else {
+                continue;
+            };
+            let key = Key::of(Table::Attestations).number(number);
+            if let Some(attestation) = self.record::<Attestation>("attestation", &key)? {
+                self.put_record(key, &Attestation { freed: true, ..attestation })?;
+            }
+        }
+        Ok(())
+    }
+
     fn forget_frozen(&mut self, commit: &CommitId) -> Result<(), LineageError> {
         self.remove(Key::commit(Table::Frozen, commit));
         for piece in self.keys(&Key::frozen_pieces(commit))? {
@@ -99,6 +114,7 @@ impl Attestation {
             signer: published.signer.clone(),
             time: published.time,
             predicate_type: published.predicate_type.clone(),
+            freed: false,
         }
     }
 }

@@ -12,7 +12,8 @@ use super::{
     entries::{Entries, Entry, View},
     publishing::numbers,
     schema::{
-        Key, ReadEdge, RunNumber, Table, VersionRecord, WroteEdge, decode, edge_end, last_number,
+        Key, ReadEdge, RunNumber, Table, VersionRecord, Writer, WroteEdge, decode, edge_end,
+        last_number,
     },
 };
 
@@ -107,9 +108,9 @@ impl View<'_> {
     pub(super) fn latest(&self, path: &str) -> Result<Vec<Attestation>, LineageError> {
         for number in self.numbers_under(path)? {
             let newest = self.attestation(number)?;
-            if newest.kind.vouches() {
+            if newest.counts() {
                 let mut commit = self.published(&newest.commit)?.unwrap_or_default();
-                commit.retain(|other| other.kind.vouches() && is_under(&other.artifact_root, path));
+                commit.retain(|other| other.counts() && is_under(&other.artifact_root, path));
                 return Ok(commit);
             }
         }
@@ -149,6 +150,7 @@ impl View<'_> {
             Some(writer) => Origin::Written { run: self.run_record(writer.run)?.id() },
             None => Origin::Found,
         };
+        let removed_by = record.removed_by.map(|run| Ok(self.run_record(run)?.id()));
         Ok(Version {
             id,
             file: record.file,
@@ -159,7 +161,19 @@ impl View<'_> {
             also: record.also,
             superseded_by: record.superseded_by,
             after: record.after,
+            gone: record.removed_by.is_some() || self.is_gone(record.writer)?,
+            removed_by: removed_by.transpose()?,
         })
+    }
+
+    /// Whether the run that wrote a version removed it, or wrote over it.
+    fn is_gone(&self, writer: Option<Writer>) -> Result<bool, LineageError> {
+        let Some(writer) = writer else {
+            return Ok(false);
+        };
+        let edge = Key::edge(writer.run, Role::Wrote, writer.version);
+        let edge: Option<WroteEdge> = self.record("edge", &edge)?;
+        Ok(edge.is_some_and(|edge| edge.gone))
     }
 
     fn output(&self, edge: WroteEdge) -> Result<Output, LineageError> {
@@ -227,7 +241,7 @@ impl View<'_> {
         for entry in self.scan(&Key::version(Table::ByVersion, id)).rev() {
             let entry = entry?;
             let attestation = self.attestation(last_number(&entry.key)?)?;
-            if entry.value == digests.sha256.0 && attestation.kind.vouches() {
+            if entry.value == digests.sha256.0 && attestation.counts() {
                 return Ok(Some(attestation.statement));
             }
         }
@@ -280,6 +294,13 @@ impl View<'_> {
         let mut numbers: Vec<u64> = at.chain(below).collect::<Result<_, _>>()?;
         numbers.sort_unstable_by(|one, other| other.cmp(one));
         Ok(numbers)
+    }
+}
+
+impl Attestation {
+    /// Whether it speaks for something that may be there.
+    pub(crate) fn counts(&self) -> bool {
+        self.kind.vouches() && !self.freed
     }
 }
 

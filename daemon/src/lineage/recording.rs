@@ -7,7 +7,7 @@ use attestfs_fs::{Fact, FileKey, Identity, Process, RunVersion, TreePath, Unknow
 use serde::de::DeserializeOwned;
 
 use super::{
-    FactProblem, LineageError, Role, RunId, VersionId,
+    FactProblem, LineageError, RefusedOpen, Role, RunId, VersionId,
     entries::{Entries, Transaction},
     schema::{EdgeEnd, Key, ReadEdge, RunNumber, Table, VersionRecord, Writer, WroteEdge, encode},
 };
@@ -21,14 +21,14 @@ pub(super) fn record(
 ) -> Result<(), LineageError> {
     let number = transaction.known_run(run)?;
     let trees = transaction.run_record(number)?.description.trees;
-    let mut recording = Recording { transaction, run: number, trees };
+    let mut recording = Recording { transaction, run: number, trees, offset: range.start };
     for (index, fact) in facts.iter().enumerate() {
         recording.take(fact).map_err(|obstacle| match obstacle {
             Obstacle::Fact(problem) => LineageError::BadFact {
                 run: run.clone(),
                 start: range.start,
                 index,
-                version: subject_of(fact),
+                version: subject_of(fact).unwrap_or(RunVersion(0)),
                 problem,
             },
             Obstacle::Store(error) => error,
@@ -42,6 +42,9 @@ struct Recording<'t, 'a> {
     transaction: &'t mut Transaction<'a>,
     run: RunNumber,
     trees: Vec<String>,
+    /// A number for the next refusal. No fact is shorter than a byte of the journal, so that it stays
+    /// below the offset of the next range.
+    offset: u64,
 }
 
 /// Where an output is, as a fact tells it.
@@ -71,6 +74,7 @@ impl Recording<'_, '_> {
             Fact::Opened { version, identity, path, by } => {
                 self.opened(*version, identity, path, by)
             }
+            Fact::OpenedAs { version, path } => self.opened_as(*version, path),
             Fact::Hashed { version, identity, digests } => self.hashed(*version, identity, digests),
             Fact::NotHashed { version, unknown } => self.not_hashed(*version, unknown),
             Fact::Written { version, file, path, by } => self.written(*version, file, path, by),
@@ -81,6 +85,8 @@ impl Recording<'_, '_> {
                 self.unsealed(*version, unsealed, Names { path: path.as_ref(), also })
             }
             Fact::Gone { version } => self.gone(*version),
+            Fact::Refused { path, .. } => self.refused(path, fact),
+            Fact::Removed { file, .. } => Ok(self.removed(file)?),
         }
     }
 
@@ -106,6 +112,13 @@ impl Recording<'_, '_> {
         let edge = ReadEdge { version, path: path.clone(), by, unknown: None };
         self.transaction.mark(Key::edge_back(version, Role::Read, self.end(name)));
         self.put_edge(Role::Read, name, &edge)
+    }
+
+    /// A material goes by the name of its first open; what the lock needs is read from the journal.
+    fn opened_as(&mut self, name: RunVersion, path: &TreePath) -> Result<(), Obstacle> {
+        self.read_edge(name)?;
+        self.absolute(path)?;
+        Ok(())
     }
 
     fn hashed(
@@ -154,6 +167,7 @@ impl Recording<'_, '_> {
             also: Vec::new(),
             superseded_by: None,
             after: None,
+            removed_by: None,
         })?;
         self.supersede(file, version)?;
         let by = self.process_number(by)?;
@@ -229,6 +243,25 @@ impl Recording<'_, '_> {
         let mut edge = self.wrote_edge(name)?;
         edge.gone = true;
         self.put_edge(Role::Wrote, name, &edge)
+    }
+
+    /// No edge: the run did not read it.
+    fn refused(&mut self, path: &TreePath, fact: &Fact) -> Result<(), Obstacle> {
+        self.absolute(path)?;
+        let key = Key::run(Table::Refusals, self.run).number(self.offset);
+        self.offset += 1;
+        Ok(self.transaction.put_record(key, &RefusedOpen::of(fact))?)
+    }
+
+    /// The file is gone, and with it what was last written to it. Nobody minds a file of which no
+    /// run of this store is known to have written it.
+    fn removed(&mut self, file: &FileKey) -> Result<(), LineageError> {
+        let Some(head) = self.transaction.number(&Key::head(file))?.map(VersionId) else {
+            return Ok(());
+        };
+        let mut version = self.transaction.version(head)?;
+        version.removed_by = Some(self.run);
+        self.transaction.put_version(head, &version)
     }
 
     fn see_at(&mut self, id: VersionId, path: String) -> Result<(), LineageError> {
@@ -310,6 +343,24 @@ impl Recording<'_, '_> {
     }
 }
 
+impl RefusedOpen {
+    /// None of any other fact.
+    pub(super) fn of(fact: &Fact) -> Option<Self> {
+        let Fact::Refused { path, sha256, check, reason, next_step, enforced, by } = fact else {
+            return None;
+        };
+        Some(Self {
+            path: path.clone(),
+            sha256: *sha256,
+            check: *check,
+            reason: reason.clone(),
+            next_step: next_step.clone(),
+            enforced: *enforced,
+            by: by.clone(),
+        })
+    }
+}
+
 impl From<FactProblem> for Obstacle {
     fn from(problem: FactProblem) -> Self {
         Self::Fact(problem)
@@ -320,14 +371,16 @@ fn check_file(version: &VersionRecord, file: &FileKey) -> Result<(), FactProblem
     if version.file == *file { Ok(()) } else { Err(FactProblem::File) }
 }
 
-fn subject_of(fact: &Fact) -> RunVersion {
+fn subject_of(fact: &Fact) -> Option<RunVersion> {
     match fact {
         Fact::Opened { version, .. }
+        | Fact::OpenedAs { version, .. }
         | Fact::Hashed { version, .. }
         | Fact::NotHashed { version, .. }
         | Fact::Written { version, .. }
         | Fact::Sealed { version, .. }
         | Fact::Unsealed { version, .. }
-        | Fact::Gone { version } => *version,
+        | Fact::Gone { version } => Some(*version),
+        Fact::Refused { .. } | Fact::Removed { .. } => None,
     }
 }

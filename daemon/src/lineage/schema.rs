@@ -49,6 +49,8 @@ pub(super) enum Table {
     Edges = 0x30,
     /// `version role run run-version ->`.
     EdgesBack = 0x31,
+    /// `run offset -> RefusedOpen`.
+    Refusals = 0x32,
     /// `commit id -> length`.
     Frozen = 0x40,
     /// `commit id 00 piece -> bytes`.
@@ -228,6 +230,9 @@ pub(super) struct VersionRecord {
     pub(super) superseded_by: Option<VersionId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) after: Option<VersionId>,
+    /// Which run, other than its writer, removed the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) removed_by: Option<RunNumber>,
 }
 
 /// Who made a version, and what that run calls it.

@@ -6,16 +6,17 @@ use attestfs_fs::{Fact, FileKey, Identity};
 
 use super::{
     Attestation, AttestationQuery, CommitId, FrozenCommit, LineageError, Material,
-    PublishedAttestation, Role, Run, RunEnd, RunId, RunOutputs, Subject, Version, VersionId,
+    PublishedAttestation, RefusedOpen, Role, Run, RunEnd, RunId, RunOutputs, Subject, Version,
+    VersionId,
 };
 
 /// The memory of the control plane: runs, versions, the edges between them, and attestations.
 ///
 /// Every operation that changes something is one transaction: after a crash all of it is there or
-/// nothing. Only [`begin`](Self::begin), [`freeze`](Self::freeze) and [`publish`](Self::publish)
-/// wait for the disk; what was ingested since the last flush is read again from the journals, which
-/// is why [`ingested`](Self::ingested) is part of the same transaction. Asking again for what was
-/// done already is never an error.
+/// nothing. Only [`begin`](Self::begin), [`freeze`](Self::freeze), [`publish`](Self::publish) and
+/// [`free`](Self::free) wait for the disk; what was ingested since the last flush is read again from
+/// the journals, which is why [`ingested`](Self::ingested) is part of the same transaction. Asking
+/// again for what was done already is never an error.
 ///
 /// Lists are bounded by `limit` where their length is not bounded by one run.
 pub trait LineageStore: Debug + Send + Sync {
@@ -76,6 +77,12 @@ pub trait LineageStore: Debug + Send + Sync {
     /// # Errors
     /// [`LineageError::UnknownRun`], or the database fails.
     fn materials(&self, run: &RunId) -> Result<Vec<Material>, LineageError>;
+
+    /// What the gate refused the run, in the order in which it happened.
+    ///
+    /// # Errors
+    /// [`LineageError::UnknownRun`], or the database fails.
+    fn refusals(&self, run: &RunId, limit: usize) -> Result<Vec<RefusedOpen>, LineageError>;
 
     /// The versions a run has this edge to, without repetition, in the order of the first fact.
     ///
@@ -182,6 +189,13 @@ pub trait LineageStore: Debug + Send + Sync {
         attestations: &[PublishedAttestation],
     ) -> Result<(), LineageError>;
 
+    /// The bundles of these attestations are about to be freed. The attestations stay known, marked;
+    /// an unknown one is passed over. Waits until that, and all that was taken in before, is on disk.
+    ///
+    /// # Errors
+    /// The database fails.
+    fn free(&self, statements: &[Sha256]) -> Result<(), LineageError>;
+
     /// What a commit published, in the order in which it was given; none when it did not (yet).
     ///
     /// # Errors
@@ -211,7 +225,7 @@ pub trait LineageStore: Debug + Send + Sync {
     ) -> Result<Vec<Attestation>, LineageError>;
 
     /// Those attestations of the newest commit under this absolute path which vouch for something
-    /// at this path or below it; empty when there is none.
+    /// at this path or below it; empty when there is none. What was freed does not count.
     ///
     /// # Errors
     /// The database fails.

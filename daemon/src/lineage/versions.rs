@@ -47,6 +47,7 @@ impl Transaction<'_> {
             also: Vec::new(),
             superseded_by: None,
             after: self.written_before(identity)?,
+            removed_by: None,
         })
     }
 

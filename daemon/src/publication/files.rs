@@ -30,6 +30,12 @@ pub trait Files: Debug + Send + Sync {
     /// # Errors
     /// What the system says; then some of the lines may be there.
     fn append(&self, directory: &File, name: &str, lines: &str) -> io::Result<()>;
+
+    /// Takes these names out of the directory. One that is not there is passed over.
+    ///
+    /// # Errors
+    /// What the system says; then some of them may be gone.
+    fn remove(&self, directory: &File, names: &[String]) -> io::Result<()>;
 }
 
 /// Files of the system.
@@ -54,6 +60,16 @@ impl Files for DurableFiles {
         }
         file.write_all(lines.as_bytes())?;
         file.sync_all()?;
+        directory.sync_all()
+    }
+
+    fn remove(&self, directory: &File, names: &[String]) -> io::Result<()> {
+        for name in names {
+            match unlinkat(directory, name.as_str(), AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
         directory.sync_all()
     }
 }

@@ -17,9 +17,10 @@ use crate::config::StateDir;
 /// What the name of a bundle ends with.
 pub const BUNDLE_SUFFIX: &str = ".sigstore.json";
 
-const MANIFEST_SUFFIX: &str = ".manifest";
+pub(super) const MANIFEST_SUFFIX: &str = ".manifest";
 
-const INDEX_NAME: &str = "subjects.index";
+/// Which statements name which content.
+pub(super) const SUBJECTS_INDEX: &str = "subjects.index";
 
 /// Two digests, a space and a newline.
 const INDEX_LINE_BYTES: u64 = 130;
@@ -107,7 +108,7 @@ impl Shelf {
         subjects: &HashSet<Sha256>,
     ) -> io::Result<HashMap<Sha256, Vec<Sha256>>> {
         let mut found: HashMap<Sha256, Vec<Sha256>> = HashMap::new();
-        let Some(file) = open(&self.directory.join(INDEX_NAME))? else {
+        let Some(file) = open(&self.directory.join(SUBJECTS_INDEX))? else {
             return Ok(found);
         };
         let mut reader = BufReader::new(file);
@@ -116,14 +117,14 @@ impl Shelf {
             if let Some((subject, statement)) = parse_line(&line)
                 && subjects.contains(&subject)
             {
-                let statements = found.entry(subject).or_default();
-                statements.retain(|earlier| *earlier != statement);
-                statements.push(statement);
+                found.entry(subject).or_default().push(statement);
             }
             line.clear();
         }
         for statements in found.values_mut() {
+            let mut seen = HashSet::new();
             statements.reverse();
+            statements.retain(|statement| seen.insert(*statement));
         }
         Ok(found)
     }
@@ -168,10 +169,10 @@ impl Shelf {
         for subject in subjects {
             lines.extend([&subject.to_string(), " ", &statement.to_string(), "\n"]);
         }
-        files.append(&File::open(&self.directory)?, INDEX_NAME, &lines)
+        files.append(&File::open(&self.directory)?, SUBJECTS_INDEX, &lines)
     }
 
-    fn put(&self, files: &dyn Files, name: &str, bytes: &[u8]) -> io::Result<()> {
+    pub(super) fn put(&self, files: &dyn Files, name: &str, bytes: &[u8]) -> io::Result<()> {
         files.replace(&File::open(&self.directory)?, name, bytes)
     }
 }
@@ -195,7 +196,7 @@ fn read_bounded(path: &Path, bytes_max: usize) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
-fn open(path: &Path) -> io::Result<Option<File>> {
+pub(super) fn open(path: &Path) -> io::Result<Option<File>> {
     match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         result => result.map(Some),
@@ -240,7 +241,7 @@ mod tests {
     #[test]
     fn lines_that_are_no_entry_are_passed_over() {
         let (_directory, shelf) = shelf();
-        let index = shelf.directory.join(INDEX_NAME);
+        let index = shelf.directory.join(SUBJECTS_INDEX);
         let cut = format!("{} {}", digest(1), &digest(2).to_string()[..20]);
         let long = "x".repeat(1000);
         fs::write(&index, format!("\n\n{long}\n{} {}\n{cut}", digest(1), digest(3))).unwrap();

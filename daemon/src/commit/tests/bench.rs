@@ -8,8 +8,8 @@ use std::{
 };
 
 use attestfs_attestation::{
-    Bundle, CommitKind, Content, Entry, EntryKind, KeyHint, LeftOut, SigningError, SigningKey,
-    VerifyingKey,
+    Bundle, CommitKind, Content, Entry, EntryKind, KeyHint, LeftOut, Outcome, SigningError,
+    SigningKey, VerifyingKey,
 };
 use attestfs_digest::{Digests, Sha256, digests};
 use attestfs_fs::{Fact, Identity, Process, Recorder, RunVersion, TreePath, Unsealed};
@@ -22,7 +22,7 @@ use crate::{
     control::{ArtifactOrder, CommitOrder, CommitReport},
     journal::Journal,
     lineage::{
-        CommitId, LineageStore, RunId,
+        CommitId, LineageStore, RunEnd, RunId,
         testing::{MemoryStore, description},
     },
     publication::{DurableFiles, Files, Shelf},
@@ -32,18 +32,18 @@ use crate::{
 /// The trees of each run. Most happens in the first.
 const TREES: [&str; 2] = ["tree", "other"];
 
-pub(super) struct Bench {
-    pub(super) base: Arc<tempfile::TempDir>,
-    pub(super) state: StateDir,
-    pub(super) run: RunId,
-    pub(super) store: Arc<MemoryStore>,
-    pub(super) keys: Arc<TestKeys>,
+pub(crate) struct Bench {
+    pub(crate) base: Arc<tempfile::TempDir>,
+    pub(crate) state: StateDir,
+    pub(crate) run: RunId,
+    pub(crate) store: Arc<MemoryStore>,
+    pub(crate) keys: Arc<TestKeys>,
     journal: Journal,
     versions: Cell<u64>,
 }
 
 impl Bench {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let base = Arc::new(tempfile::tempdir().unwrap());
         for tree in TREES {
             fs::create_dir(base.path().join(tree)).unwrap();
@@ -51,11 +51,14 @@ impl Bench {
         let state = base.path().join("state");
         let state = StateDir::resolve(Some(&state), &Environment::default()).unwrap();
         state.prepare().unwrap();
-        Self::begin(base, state, "run", Arc::default(), Arc::default())
+        let bench = Self::begin(base, state, "run", Arc::default(), Arc::default());
+        // As the daemon does when it starts.
+        bench.committer().build_indexes().unwrap();
+        bench
     }
 
     /// Another run over the same tree, in the same store.
-    pub(super) fn next_run(&self, id: &str) -> Self {
+    pub(crate) fn next_run(&self, id: &str) -> Self {
         let (base, state) = (Arc::clone(&self.base), self.state.clone());
         Self::begin(base, state, id, Arc::clone(&self.store), Arc::clone(&self.keys))
     }
@@ -82,15 +85,15 @@ impl Bench {
         }
     }
 
-    pub(super) fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.base.path().join("tree").join(name)
     }
 
-    pub(super) fn read(&self, name: &str) -> Vec<u8> {
+    pub(crate) fn read(&self, name: &str) -> Vec<u8> {
         fs::read(self.path(name)).unwrap()
     }
 
-    pub(super) fn names(&self, directory: &str) -> Vec<String> {
+    pub(crate) fn names(&self, directory: &str) -> Vec<String> {
         let entries = fs::read_dir(self.path(directory)).unwrap();
         let mut names: Vec<_> =
             entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -98,22 +101,22 @@ impl Bench {
         names
     }
 
-    pub(super) fn journal_path(&self) -> PathBuf {
+    pub(crate) fn journal_path(&self) -> PathBuf {
         self.state.run(&self.run.0).join("journal.jsonl")
     }
 
     /// The run writes a file.
-    pub(super) fn writes(&self, name: &str, content: &str) -> Digests {
+    pub(crate) fn writes(&self, name: &str, content: &str) -> Digests {
         self.writes_escaped(name, content)
     }
 
     /// The run writes a file whose name is given as in a [`TreePath`].
-    pub(super) fn writes_escaped(&self, name: &str, content: &str) -> Digests {
+    pub(crate) fn writes_escaped(&self, name: &str, content: &str) -> Digests {
         self.writes_linked(&[tree_path(name)], content)
     }
 
     /// The run writes a file and gives it several names, of which the first is seen last.
-    pub(super) fn writes_linked(&self, names: &[TreePath], content: &str) -> Digests {
+    pub(crate) fn writes_linked(&self, names: &[TreePath], content: &str) -> Digests {
         let paths: Vec<_> = names.iter().map(|name| self.system_path(name)).collect();
         for (number, path) in paths.iter().enumerate() {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -141,7 +144,7 @@ impl Bench {
     }
 
     /// The run leaves a file with these names that somebody still writes.
-    pub(super) fn leaves_open(&self, names: &[TreePath]) {
+    pub(crate) fn leaves_open(&self, names: &[TreePath]) {
         self.writes_linked(names, "half");
         self.journal.record(Fact::Unsealed {
             version: RunVersion(self.versions.get()),
@@ -156,7 +159,7 @@ impl Bench {
     }
 
     /// The run reads a file that was there before.
-    pub(super) fn reads(&self, name: &str) {
+    pub(crate) fn reads(&self, name: &str) {
         let (identity, digests) = stat(&self.path(name));
         let version = self.next_version();
         self.journal.record(Fact::Opened {
@@ -168,12 +171,49 @@ impl Bench {
         self.journal.record(Fact::Hashed { version, identity, digests });
     }
 
+    /// The run removes the only name of a file that it wrote as this version.
+    pub(crate) fn removes(&self, name: &str, version: u64) {
+        fs::remove_file(self.path(name)).unwrap();
+        self.journal.record(Fact::Gone { version: RunVersion(version) });
+    }
+
+    /// The run removes the only name of a file that another run published.
+    pub(crate) fn removes_of_others(&self, name: &str) {
+        let (identity, _) = stat(&self.path(name));
+        fs::remove_file(self.path(name)).unwrap();
+        let (file, path) = (identity.file, tree_path(name));
+        self.journal.record(Fact::Removed { file, path, by: Process::default() });
+    }
+
+    /// The store takes in what the run has told.
+    pub(crate) fn ingest(&self) {
+        let id = format!("ingest-{}", self.journal.length());
+        let order = self.order(&id, CommitKind::Checkpoint, Vec::new());
+        self.committer().commit(&order).unwrap();
+    }
+
+    /// The process of the run ends, whatever is known of that. Gives the bench, on which another run
+    /// lives now, and where the journal of this one lies.
+    pub(crate) fn dies(self) -> (Self, PathBuf) {
+        let (next, journal) = (self.next_run("after"), self.journal_path());
+        let run = self.run.clone();
+        drop(self);
+        (Self { run, ..next }, journal)
+    }
+
+    /// The run ends well and leaves nothing to attest.
+    pub(crate) fn ends(self) -> (Self, PathBuf) {
+        let end = RunEnd { outcome: Outcome::Success, finished: noon() };
+        self.committer().end(&self.run, self.journal.sync().unwrap(), &end).unwrap();
+        self.dies()
+    }
+
     fn next_version(&self) -> RunVersion {
         self.versions.set(self.versions.get() + 1);
         RunVersion(self.versions.get())
     }
 
-    pub(super) fn order(
+    pub(crate) fn order(
         &self,
         id: &str,
         kind: CommitKind,
@@ -187,11 +227,12 @@ impl Bench {
             journal_length: self.journal.sync().unwrap(),
             artifacts,
             adopt: false,
+            lock: None,
             signer: None,
         }
     }
 
-    pub(super) fn commit(
+    pub(crate) fn commit(
         &self,
         kind: CommitKind,
         artifacts: Vec<ArtifactOrder>,
@@ -200,11 +241,11 @@ impl Bench {
     }
 
     /// A daemon that has just started.
-    pub(super) fn committer(&self) -> Committer {
+    pub(crate) fn committer(&self) -> Committer {
         self.committer_with(Arc::clone(&self.store) as _, Arc::new(DurableFiles))
     }
 
-    pub(super) fn committer_with(
+    pub(crate) fn committer_with(
         &self,
         store: Arc<dyn LineageStore>,
         files: Arc<dyn Files>,
@@ -215,26 +256,27 @@ impl Bench {
             shelf: self.shelf(),
             attester: Arc::new(NoAttester),
             keys: Arc::clone(&self.keys) as _,
+            trees: Arc::default(),
             state: self.state.clone(),
             stop_at: None,
         })
     }
 
-    pub(super) fn shelf(&self) -> Shelf {
+    pub(crate) fn shelf(&self) -> Shelf {
         Shelf::of(&self.state)
     }
 
-    pub(super) fn bundle(&self, statement: Sha256) -> Bundle {
+    pub(crate) fn bundle(&self, statement: Sha256) -> Bundle {
         let bytes = self.shelf().bundle(statement).unwrap().unwrap();
         Bundle::parse(&bytes).unwrap()
     }
 
-    pub(super) fn public_key(&self) -> VerifyingKey {
+    pub(crate) fn public_key(&self) -> VerifyingKey {
         self.keys.default.verifying_key()
     }
 
     /// The directory as somebody sees it who verifies its model signature.
-    pub(super) fn entries(&self, directory: &str) -> Vec<Entry> {
+    pub(crate) fn entries(&self, directory: &str) -> Vec<Entry> {
         let root = self.path(directory);
         let mut waiting = vec![root.clone()];
         let mut entries = Vec::new();
@@ -257,7 +299,7 @@ impl Bench {
 }
 
 /// A directory that becomes a statement.
-pub(super) fn artifact(path: &str) -> ArtifactOrder {
+pub(crate) fn artifact(path: &str) -> ArtifactOrder {
     ArtifactOrder {
         tree: 0,
         path: path.to_owned(),
@@ -268,15 +310,15 @@ pub(super) fn artifact(path: &str) -> ArtifactOrder {
 }
 
 /// A directory that becomes a statement and gets a model signature.
-pub(super) fn model(path: &str) -> ArtifactOrder {
+pub(crate) fn model(path: &str) -> ArtifactOrder {
     ArtifactOrder { model_signature: true, ..artifact(path) }
 }
 
-pub(super) fn left_out(name: &str, reason: &str) -> LeftOut {
+pub(crate) fn left_out(name: &str, reason: &str) -> LeftOut {
     LeftOut { name: name.to_owned(), reason: reason.to_owned() }
 }
 
-pub(super) fn noon() -> Timestamp {
+pub(crate) fn noon() -> Timestamp {
     "2026-01-02T12:00:00Z".parse().unwrap()
 }
 
@@ -287,14 +329,14 @@ fn stat(path: &Path) -> (Identity, Digests) {
     (identity, digests)
 }
 
-pub(super) fn tree_path(name: &str) -> TreePath {
+pub(crate) fn tree_path(name: &str) -> TreePath {
     TreePath { tree: 0, path: name.to_owned() }
 }
 
 /// A default key, another one that comes and goes, and either may fail once.
 #[derive(Debug)]
-pub(super) struct TestKeys {
-    pub(super) default: Arc<SigningKey>,
+pub(crate) struct TestKeys {
+    pub(crate) default: Arc<SigningKey>,
     other: Arc<SigningKey>,
     presented: Mutex<bool>,
     fails: Arc<Mutex<bool>>,
@@ -313,24 +355,24 @@ impl Default for TestKeys {
 
 impl TestKeys {
     /// The other key is here from now on.
-    pub(super) fn present(&self) -> KeyHint {
+    pub(crate) fn present(&self) -> KeyHint {
         *self.presented.lock() = true;
         self.other.hint()
     }
 
     /// The other key is gone.
-    pub(super) fn withdraw(&self) {
+    pub(crate) fn withdraw(&self) {
         *self.presented.lock() = false;
     }
 
     /// The next signature is not made.
-    pub(super) fn fail_next(&self) {
+    pub(crate) fn fail_next(&self) {
         *self.fails.lock() = true;
     }
 
     /// A key that nobody has.
     #[expect(clippy::unused_self, reason = "reads as a question to the keys")]
-    pub(super) fn stranger(&self) -> KeyHint {
+    pub(crate) fn stranger(&self) -> KeyHint {
         SigningKey::generate().unwrap().hint()
     }
 

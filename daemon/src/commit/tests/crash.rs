@@ -15,6 +15,7 @@ use attestfs_digest::Sha256;
 use super::{
     SUCCESS,
     bench::{Bench, artifact, model},
+    indexes::history_below,
 };
 use crate::{
     commit::record::Record,
@@ -28,13 +29,13 @@ use crate::{
 
 /// A disk on which one effect fails, before or after it happened.
 #[derive(Debug)]
-struct FailingFiles {
+pub(crate) struct FailingFiles {
     fault: Fault,
     effects: AtomicUsize,
 }
 
 impl FailingFiles {
-    fn new(fault: Fault) -> Self {
+    pub(crate) fn new(fault: Fault) -> Self {
         Self { fault, effects: AtomicUsize::new(0) }
     }
 
@@ -59,12 +60,27 @@ impl Files for FailingFiles {
     fn append(&self, directory: &File, name: &str, lines: &str) -> io::Result<()> {
         self.effect(|| DurableFiles.append(directory, name, lines))
     }
+
+    fn remove(&self, directory: &File, names: &[String]) -> io::Result<()> {
+        self.effect(|| DurableFiles.remove(directory, names))
+    }
+}
+
+/// The store as it is, on which the publication of the next checkpoint fails.
+pub(super) fn before_publish(bench: &Bench) -> Arc<dyn LineageStore> {
+    // Ingest, freeze, publish.
+    Arc::new(FailingStore::new(Arc::clone(&bench.store) as _, Fault::Before(2)))
+}
+
+/// A disk on which everything goes well.
+pub(super) fn disk() -> Arc<dyn Files> {
+    Arc::new(DurableFiles)
 }
 
 /// More effects than any commit below has.
 const EFFECTS_MAX: usize = 100;
 
-fn faults() -> impl Iterator<Item = Fault> {
+pub(crate) fn faults() -> impl Iterator<Item = Fault> {
     (0..EFFECTS_MAX).flat_map(|n| [Fault::Before(n), Fault::After(n)])
 }
 
@@ -112,7 +128,7 @@ fn assert_published_once(bench: &Bench, order: &CommitOrder, report: &CommitRepo
     let mut expected: Vec<_> = reported
         .iter()
         .map(|statement| format!("{}.sigstore.json", statement.unwrap()))
-        .chain(["subjects.index".to_owned()])
+        .chain(["subjects", "names", "files"].map(|index| format!("{index}.index")))
         .collect();
     shelf.sort();
     expected.sort();
@@ -122,6 +138,15 @@ fn assert_published_once(bench: &Bench, order: &CommitOrder, report: &CommitRepo
             let found = bench.shelf().statements_of(subject.digests.sha256).unwrap();
             assert_eq!(found, [attestation.unwrap()]);
         }
+    }
+    for (root, name) in [
+        ("model", "weights"),
+        ("model", ""),
+        ("model", "model.sig"),
+        ("logs", "loss"),
+        ("logs", ""),
+    ] {
+        assert_eq!(history_below(bench, root, name).len(), 1, "{root}/{name}");
     }
     assert_eq!(report.artifacts[0].model_signature, ModelSignature::Written);
     assert_eq!(bench.names("model"), ["claims.jsonl", "config", "model.sig", "weights"]);

@@ -14,6 +14,10 @@ pub(super) fn content(version: &VersionNode) -> String {
     }
     if version.superseded {
         words.push("superseded".to_owned());
+    } else if version.removed_by.is_some() {
+        words.push("removed by another run".to_owned());
+    } else if version.gone {
+        words.push("removed".to_owned());
     }
     words.join("  ")
 }
@@ -45,7 +49,8 @@ fn commits(commits: &[CommitMark]) -> String {
         kind if kind.vouches() => "✓ signed",
         CommitKind::StageEnd(_) => "✗ recorded",
     };
-    let newest = format!("{mark} {}", short(&newest.statement.to_string()));
+    let freed = if newest.freed { " (freed)" } else { "" };
+    let newest = format!("{mark} {}{freed}", short(&newest.statement.to_string()));
     match others.len() {
         0 => newest,
         count => format!("{newest}, {count} earlier"),

@@ -13,7 +13,8 @@ use attestfs_fs::{Fact, FileKey, Identity};
 
 use crate::lineage::{
     Attestation, AttestationQuery, CommitId, FrozenCommit, LineageError, LineageStore, Material,
-    PublishedAttestation, Role, Run, RunEnd, RunId, RunOutputs, Subject, Version, VersionId,
+    PublishedAttestation, RefusedOpen, Role, Run, RunEnd, RunId, RunOutputs, Subject, Version,
+    VersionId,
 };
 
 /// Which effect fails, counted from 0 over all operations that change something, and how.
@@ -122,6 +123,10 @@ impl LineageStore for FailingStore {
         self.inner.materials(run)
     }
 
+    fn refusals(&self, run: &RunId, limit: usize) -> Result<Vec<RefusedOpen>, LineageError> {
+        self.inner.refusals(run, limit)
+    }
+
     fn versions_of_run(
         &self,
         run: &RunId,
@@ -178,6 +183,10 @@ impl LineageStore for FailingStore {
 
     fn frozen(&self) -> Result<Vec<FrozenCommit>, LineageError> {
         self.inner.frozen()
+    }
+
+    fn free(&self, statements: &[Sha256]) -> Result<(), LineageError> {
+        self.effect(|store| store.free(statements))
     }
 
     fn published(&self, commit: &CommitId) -> Result<Option<Vec<Attestation>>, LineageError> {

@@ -10,8 +10,8 @@ use attestfs_fs::{Fact, FileKey, Identity, Process, RunVersion, TreePath, Unknow
 
 use crate::lineage::{
     Attestation, AttestationQuery, CommitId, FactProblem, FrozenCommit, LineageError, LineageStore,
-    Material, MaterialDigest, Origin, Output, OutputState, PublishedAttestation, Role, Run, RunEnd,
-    RunId, RunOutputs, Subject, Version, VersionId,
+    Material, MaterialDigest, Origin, Output, OutputState, PublishedAttestation, RefusedOpen, Role,
+    Run, RunEnd, RunId, RunOutputs, Subject, Version, VersionId,
     checks::{check_frozen, check_name, is_under},
 };
 
@@ -40,6 +40,7 @@ struct RunState {
     run: Run,
     ingested: u64,
     edges: BTreeMap<RunVersion, Edge>,
+    refusals: Vec<RefusedOpen>,
 }
 
 #[derive(Clone, Debug)]
@@ -59,6 +60,16 @@ type BadFact = (RunVersion, FactProblem);
 impl MemoryStore {
     fn world(&self) -> MutexGuard<'_, World> {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As if the content of this identity had been seen on another file system. Gives its digests.
+    pub(crate) fn move_to_filesystem(&self, identity: &Identity, filesystem: u64) -> Digests {
+        let mut world = self.world();
+        let id = world.newest(|version| version.identity == Some(*identity)).unwrap();
+        let version = world.version_mut(id);
+        version.file.filesystem = filesystem;
+        version.identity = version.identity.map(|it| Identity { file: version.file, ..it });
+        version.digests.unwrap()
     }
 
     /// All of a change or nothing, by changing a copy.
@@ -83,7 +94,12 @@ impl LineageStore for MemoryStore {
             Ok(_) => Err(LineageError::RunDiffers(id)),
             Err(_) => {
                 let run = Run { description: description.clone(), end: None };
-                world.runs.push(RunState { run, ingested: 0, edges: BTreeMap::new() });
+                world.runs.push(RunState {
+                    run,
+                    ingested: 0,
+                    edges: BTreeMap::new(),
+                    refusals: Vec::new(),
+                });
                 Ok(())
             }
         })
@@ -163,6 +179,11 @@ impl LineageStore for MemoryStore {
         Ok(read.map(|edge| world.material(edge)).collect())
     }
 
+    fn refusals(&self, run: &RunId, limit: usize) -> Result<Vec<RefusedOpen>, LineageError> {
+        let world = self.world();
+        Ok(world.state(run)?.refusals.iter().take(limit).cloned().collect())
+    }
+
     fn versions_of_run(
         &self,
         run: &RunId,
@@ -208,7 +229,12 @@ impl LineageStore for MemoryStore {
     }
 
     fn version(&self, version: VersionId) -> Result<Option<Version>, LineageError> {
-        Ok(self.world().versions.get(&version).cloned())
+        let world = self.world();
+        let mut version = world.versions.get(&version).cloned();
+        if let Some(version) = &mut version {
+            version.gone = version.removed_by.is_some() || world.is_gone(version.id);
+        }
+        Ok(version)
     }
 
     fn version_of(&self, identity: &Identity) -> Result<Option<VersionId>, LineageError> {
@@ -305,6 +331,15 @@ impl LineageStore for MemoryStore {
         })
     }
 
+    fn free(&self, statements: &[Sha256]) -> Result<(), LineageError> {
+        self.change(|world| {
+            for (attestation, _) in &mut world.attestations {
+                attestation.freed |= statements.contains(&attestation.statement);
+            }
+            Ok(())
+        })
+    }
+
     fn published(&self, commit: &CommitId) -> Result<Option<Vec<Attestation>>, LineageError> {
         Ok(self.world().published(commit))
     }
@@ -342,7 +377,7 @@ impl LineageStore for MemoryStore {
     fn latest(&self, path: &str) -> Result<Vec<Attestation>, LineageError> {
         let world = self.world();
         let here = |attestation: &Attestation| {
-            attestation.kind.vouches() && is_under(&attestation.artifact_root, path)
+            attestation.counts() && is_under(&attestation.artifact_root, path)
         };
         let mut newest_first = world.attestations.iter().rev();
         let Some((newest, _)) = newest_first.find(|(attestation, _)| here(attestation)) else {
@@ -378,6 +413,10 @@ impl World {
             Fact::Hashed { version, identity, digests } => {
                 self.hashed(run, *version, identity, digests)?;
             }
+            Fact::OpenedAs { version, path } => {
+                self.edge(run, *version, Role::Read)?;
+                self.absolute(run, path).map_err(|problem| (*version, problem))?;
+            }
             Fact::NotHashed { version, unknown } => {
                 self.edge(run, *version, Role::Read)?;
                 self.edge_mut(run, *version).unknown = Some(unknown.clone());
@@ -403,6 +442,15 @@ impl World {
             Fact::Gone { version } => {
                 self.edge(run, *version, Role::Wrote)?;
                 self.edge_mut(run, *version).gone = true;
+            }
+            Fact::Refused { path, .. } => {
+                self.absolute(run, path).map_err(|problem| (RunVersion(0), problem))?;
+                self.state_mut(run).refusals.extend(RefusedOpen::of(fact));
+            }
+            Fact::Removed { file, .. } => {
+                if let Some(head) = self.heads.get(file).copied() {
+                    self.version_mut(head).removed_by = Some(run.clone());
+                }
             }
         }
         Ok(())
@@ -450,6 +498,8 @@ impl World {
             also: Vec::new(),
             superseded_by: None,
             after: None,
+            gone: false,
+            removed_by: None,
         });
         if let Some(before) = self.heads.insert(*file, id) {
             self.version_mut(before).superseded_by = Some(id);
@@ -478,6 +528,8 @@ impl World {
             also: Vec::new(),
             superseded_by: None,
             after,
+            gone: false,
+            removed_by: None,
         })
     }
 
@@ -553,6 +605,11 @@ impl World {
         if !used && !self.is_subject(id) {
             self.versions.remove(&id);
         }
+    }
+
+    fn is_gone(&self, id: VersionId) -> bool {
+        let mut edges = self.runs.iter().flat_map(|state| state.edges.values());
+        edges.any(|edge| edge.role == Role::Wrote && edge.version == id && edge.gone)
     }
 
     fn is_subject(&self, id: VersionId) -> bool {
@@ -671,7 +728,7 @@ impl World {
         let (attestation, _) = newest_first.find(|(attestation, subjects)| {
             let last = subjects.iter().rfind(|subject| subject.version == Some(version.id));
             let same = last.is_some_and(|last| last.digests.sha256 == digests.sha256);
-            attestation.kind.vouches() && same
+            attestation.counts() && same
         })?;
         Some(attestation.statement)
     }

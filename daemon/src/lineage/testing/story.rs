@@ -27,6 +27,7 @@ pub(crate) fn description(id: &str) -> RunDescription {
         inputs: Inputs::Opened,
         labels: BTreeMap::new(),
         started: started(),
+        lock: None,
         attestfs_version: "0.1.0".to_owned(),
     }
 }
@@ -101,6 +102,12 @@ impl Content {
         }
     }
 
+    /// By another link of what was opened.
+    pub(crate) fn opened_as(version: u64, link: &str) -> Fact {
+        let path = TreePath { tree: 0, path: link.to_owned() };
+        Fact::OpenedAs { version: RunVersion(version), path }
+    }
+
     pub(crate) fn hashed(self, version: u64) -> Fact {
         let (identity, digests) = (self.identity(), self.digests());
         Fact::Hashed { version: RunVersion(version), identity, digests }
@@ -137,6 +144,22 @@ impl Content {
     pub(crate) fn unsealed(self, version: u64, unsealed: Unsealed) -> Fact {
         let version = RunVersion(version);
         Fact::Unsealed { version, unsealed, path: Some(self.path()), also: Vec::new() }
+    }
+
+    pub(crate) fn removed(self) -> Fact {
+        Fact::Removed { file: self.file(), path: self.path(), by: Process::default() }
+    }
+
+    pub(crate) fn refused(self, check: u8) -> Fact {
+        Fact::Refused {
+            path: self.path(),
+            sha256: Some(self.sha256()),
+            check,
+            reason: "signed by a stranger".to_owned(),
+            next_step: "ask".to_owned(),
+            enforced: true,
+            by: Process::default(),
+        }
     }
 
     pub(crate) fn gone(version: u64) -> Fact {

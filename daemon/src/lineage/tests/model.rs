@@ -22,6 +22,7 @@ enum Operation {
     Remember { content: Content },
     Freeze { commit: u8, fill: u8 },
     Publish { commit: u8, attestations: Vec<PublishedAttestation> },
+    Free { statements: Vec<u8> },
     Reopen,
 }
 
@@ -64,6 +65,7 @@ impl Step {
 fn more(role: Role, word: u8, version: u64, content: Content) -> Fact {
     match (role, word) {
         (Role::Read, 0) => Content::not_hashed(version, Unknown::Changed),
+        (Role::Read, 1) => Content::opened_as(version, "link"),
         (Role::Read, _) => content.hashed(version),
         (Role::Wrote, 0) => content.unsealed(version, Unsealed::Sparse),
         (Role::Wrote, 1) => Content::gone(version),
@@ -111,6 +113,8 @@ fn operation() -> impl Strategy<Value = Operation> {
         4 => (commit.clone(), 0..2_u8).prop_map(|(commit, fill)| Operation::Freeze { commit, fill }),
         6 => (commit, attestations)
             .prop_map(|(commit, attestations)| Operation::Publish { commit, attestations }),
+        1 => prop::collection::vec(0..4_u8, 0..3)
+            .prop_map(|statements| Operation::Free { statements }),
         1 => Just(Operation::Reopen),
     ]
 }
@@ -120,20 +124,24 @@ fn step() -> impl Strategy<Value = Step> {
     let more = (0..6_u8, 0..9_usize, content());
     prop_oneof![
         40 => (role, content()).prop_map(|(role, content)| Step::First { role, content }),
-        59 => more.prop_map(|(word, pick, content)| Step::More { word, pick, content }),
+        3 => content().prop_map(|content| Step::Any(content.removed())),
+        3 => (content(), 1..3_u8).prop_map(|(content, check)| Step::Any(content.refused(check))),
+        53 => more.prop_map(|(word, pick, content)| Step::More { word, pick, content }),
         1 => fact().prop_map(Step::Any),
     ]
 }
 
 /// Few files, few contents, few names: what is rare in life meets often here.
 fn fact() -> impl Strategy<Value = Fact> {
-    (0..7, 1..6_u64, content()).prop_map(|(kind, version, content)| match kind {
+    (0..9, 1..6_u64, content()).prop_map(|(kind, version, content)| match kind {
         0 => content.opened(version),
         1 => content.hashed(version),
         2 => Content::not_hashed(version, Unknown::Changed),
         3 => content.written(version),
         4 => content.sealed(version),
         5 => content.unsealed(version, Unsealed::Sparse),
+        6 => content.removed(),
+        7 => Content::opened_as(version, "link"),
         _ => Content::gone(version),
     })
 }
@@ -183,6 +191,10 @@ fn apply(store: &dyn LineageStore, operation: &Operation, met: &mut Met) -> Stri
         Operation::Publish { commit, attestations } => {
             said(store.publish(&commit_id(*commit), attestations))
         }
+        Operation::Free { statements } => {
+            let statements: Vec<_> = statements.iter().map(|fill| Sha256([*fill; 32])).collect();
+            said(store.free(&statements))
+        }
         Operation::Reopen => String::new(),
     }
 }
@@ -215,6 +227,7 @@ fn everything(store: &dyn LineageStore) -> Vec<String> {
         answers.push(said(store.run(&run)));
         answers.push(said(store.outputs(&run)));
         answers.push(said(store.materials(&run)));
+        answers.push(said(store.refusals(&run, 3)));
         answers.push(said(store.attestations(AttestationQuery::Run(&run), 9)));
         for role in [Role::Read, Role::Wrote] {
             answers.push(said(store.versions_of_run(&run, role, 2)));

@@ -159,6 +159,25 @@ fn the_latest_commit_is_the_newest_that_vouches_at_or_below() {
 }
 
 #[test]
+fn what_was_freed_stays_known_and_is_no_longer_the_latest() {
+    with_each_store(|store| {
+        let (run, attestation) = trained(store);
+        publish(store, "old", std::slice::from_ref(&attestation));
+        publish(store, "new", &[attested(&run, 2, "/lab/model", &[])]);
+        store.free(&[]).unwrap();
+        assert_eq!(statements(&store.latest("/lab/model").unwrap()), [Sha256([2; 32])]);
+        for _ in 0..2 {
+            store.free(&[Sha256([77; 32]), Sha256([2; 32])]).unwrap();
+            let latest = store.latest("/lab/model").unwrap();
+            assert_eq!(statements(&latest), [attestation.statement]);
+            let known = store.attestations(AttestationQuery::All, 9).unwrap();
+            let freed: Vec<_> = known.iter().map(|it| (it.statement, it.freed)).collect();
+            assert_eq!(freed, [(Sha256([2; 32]), true), (attestation.statement, false)]);
+        }
+    });
+}
+
+#[test]
 fn a_material_names_the_newest_attestation_that_vouches_for_exactly_its_content() {
     with_each_store(|store| {
         let data = Content::of(1, 1);

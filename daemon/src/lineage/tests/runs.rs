@@ -1,9 +1,9 @@
 use attestfs_attestation::Outcome;
-use attestfs_fs::{FileKey, RunVersion, TreePath, Unknown, Unsealed};
+use attestfs_fs::{Fact, FileKey, Process, RunVersion, TreePath, Unknown, Unsealed};
 
 use super::with_each_store;
 use crate::lineage::{
-    FactProblem, LineageError, LineageStore, MaterialDigest, OutputState, RunEnd, RunId,
+    FactProblem, LineageError, LineageStore, MaterialDigest, OutputState, Role, RunEnd, RunId,
     testing::{Content, Story, description, succeeded},
 };
 
@@ -43,6 +43,49 @@ fn a_run_that_never_began_is_unknown() {
 }
 
 #[test]
+fn a_file_that_another_run_removed_is_gone_and_says_who_removed_it() {
+    with_each_store(|store| {
+        let checkpoint = Content::of(1, 1);
+        let version = Story::begin(store, "train").writes(checkpoint);
+        let mut rotate = Story::begin(store, "rotate");
+        rotate.tell(&[Content::of(2, 2).removed()]);
+        assert!(!store.version(version).unwrap().unwrap().gone);
+        rotate.tell(&[checkpoint.removed()]);
+        let gone = store.version(version).unwrap().unwrap();
+        assert_eq!((gone.gone, gone.removed_by), (true, Some(rotate.run.clone())));
+        assert_eq!(gone.digests, Some(checkpoint.digests()), "it stays known");
+    });
+}
+
+#[test]
+fn a_version_that_its_run_removed_or_wrote_over_is_gone() {
+    with_each_store(|store| {
+        let mut train = Story::begin(store, "train");
+        let removed = train.writes(Content::of(1, 1));
+        let overwritten = train.writes(Content::of(2, 2));
+        let kept = train.writes(Content::of(2, 3));
+        train.tell(&[Content::gone(1)]);
+        let is_gone = |version| store.version(version).unwrap().unwrap().gone;
+        assert_eq!([removed, overwritten, kept].map(is_gone), [true, true, false]);
+    });
+}
+
+#[test]
+fn a_refusal_is_kept_and_makes_nobody_a_reader() {
+    with_each_store(|store| {
+        let model = Content::of(1, 1);
+        let version = Story::begin(store, "train").writes(model);
+        let mut serve = Story::begin(store, "serve");
+        serve.tell(&[model.refused(3)]);
+        let kept = store.refusals(&serve.run, 9).unwrap();
+        assert_eq!((kept.len(), kept[0].check, kept[0].enforced), (1, 3, true));
+        assert_eq!(kept[0].reason, "signed by a stranger");
+        assert!(store.materials(&serve.run).unwrap().is_empty());
+        assert!(store.runs_of_version(version, Role::Read, 9).unwrap().is_empty());
+    });
+}
+
+#[test]
 fn a_gap_in_the_journal_is_refused() {
     with_each_store(|store| {
         let mut story = Story::begin(store, "train");
@@ -74,13 +117,13 @@ fn a_range_that_was_taken_in_is_skipped() {
 fn a_damaged_journal_is_named_and_nothing_of_it_is_taken_in() {
     let (a, b) = (Content::of(1, 1), Content::of(2, 2));
     let elsewhere = TreePath { tree: 1, path: "x".to_owned() };
-    let in_no_tree = attestfs_fs::Fact::Written {
+    let in_no_tree = Fact::Written {
         version: RunVersion(9),
         file: FileKey { filesystem: 1, inode: 1, born_ns: 1 },
         path: elsewhere.clone(),
-        by: attestfs_fs::Process::default(),
+        by: Process::default(),
     };
-    let linked_into_no_tree = attestfs_fs::Fact::Sealed {
+    let linked_into_no_tree = Fact::Sealed {
         version: RunVersion(1),
         identity: a.identity(),
         digests: a.digests(),
@@ -91,6 +134,8 @@ fn a_damaged_journal_is_named_and_nothing_of_it_is_taken_in() {
         (vec![a.hashed(1)], FactProblem::Unknown),
         (vec![a.sealed(1)], FactProblem::Unknown),
         (vec![Content::gone(1)], FactProblem::Unknown),
+        (vec![Content::opened_as(1, "link")], FactProblem::Unknown),
+        (vec![a.written(1), Content::opened_as(1, "link")], FactProblem::Output),
         (vec![a.opened(1), b.opened(1)], FactProblem::Known),
         (vec![a.opened(1), b.written(1)], FactProblem::Known),
         (vec![a.written(1), b.opened(1)], FactProblem::Known),
@@ -156,7 +201,7 @@ fn an_output_is_what_the_run_said_of_it_last() {
         assert_eq!(store.outputs(&story.run).unwrap().kept[0].state, open);
 
         let renamed = TreePath { tree: 0, path: "final".to_owned() };
-        let seal = attestfs_fs::Fact::Sealed {
+        let seal = Fact::Sealed {
             version: RunVersion(1),
             identity: content.touched().identity(),
             digests: content.digests(),

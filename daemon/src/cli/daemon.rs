@@ -12,12 +12,15 @@ use crate::{
     client::{self, ClientError},
     config::{Environment, StateDir},
     control::StatusReport,
-    daemon, wiring,
+    daemon,
+    metrics::{Address, wanted},
+    wiring,
 };
 
 /// Serve a state directory: its lineage, keys and attestations
 ///
 /// Commands start the daemon themselves when they need it; it ends when nobody needs it any more.
+/// With --foreground it stays until SIGTERM, and tells systemd when it answers (Type=notify).
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -27,6 +30,10 @@ pub(super) struct Daemon {
     /// Stay, and log to stderr
     #[arg(long)]
     foreground: bool,
+
+    /// Show metrics for Prometheus at unix:PATH, HOST:PORT or, on the loopback interface, PORT
+    #[arg(long, value_name = "ADDR", requires = "foreground")]
+    metrics: Option<Address>,
 
     /// Leave the session in which it was started
     #[arg(long, hide = true)]
@@ -66,7 +73,8 @@ impl Daemon {
         // It may have been started by a run, or by a user, with any mask. What only its user may
         // see says so, and what readers of a directory may see must not depend on who came first.
         rustix::process::umask(Mode::WGRP | Mode::WOTH);
-        daemon::serve(&state, environment, self.own_session, |state| {
+        let metrics = wanted(self.metrics, environment).map_err(Failure::usage)?;
+        daemon::serve(&state, environment, self.own_session, metrics.as_ref(), |state| {
             wiring::seams(state, environment)
         })
         .map_err(Failure::environment)?;

@@ -55,7 +55,7 @@ impl Failure {
 
 impl From<StateError> for Failure {
     fn from(error: StateError) -> Self {
-        Self::environment(error)
+        Self { next_step: error.next_step(), ..Self::environment(error) }
     }
 }
 
@@ -99,7 +99,7 @@ impl From<crate::client::ClientError> for Failure {
     fn from(error: crate::client::ClientError) -> Self {
         match error {
             crate::client::ClientError::Refused(failure) => failure.into(),
-            other => Self::environment(other),
+            other => Self { next_step: other.next_step(), ..Self::environment(other) },
         }
     }
 }
@@ -109,7 +109,13 @@ impl From<crate::control::Failure> for Failure {
     fn from(failure: crate::control::Failure) -> Self {
         use crate::control::Code;
         let exit_code = match failure.code {
-            Code::UnknownRun | Code::RunEnded | Code::NotFound | Code::Artifact => Exit::Refused,
+            Code::UnknownRun
+            | Code::UnknownMount
+            | Code::RunEnded
+            | Code::NotFound
+            | Code::Artifact
+            | Code::Stage
+            | Code::Busy => Exit::Refused,
             _ => Exit::Environment,
         };
         Self { next_step: failure.next_step, ..Self::new(exit_code, failure.message) }

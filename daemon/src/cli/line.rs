@@ -12,12 +12,15 @@ use super::{
     failure::Failure,
     keygen::Keygen,
     output::{Output, print},
+    policy::PolicyCommand,
     sign::Sign,
     verify::Verify,
 };
 #[cfg(feature = "mount")]
-use super::{daemon, doctor, lineage, logs, run, stage};
+use super::{daemon, doctor, gc, lineage, logs, mount, run, stage, status, umount};
 use crate::config::Environment;
+#[cfg(feature = "mount")]
+use crate::mount::{Called, called_as};
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 yes, 1 refused or a check failed, 2 usage, 3 environment.
@@ -39,16 +42,25 @@ struct Line {
 enum Command {
     #[cfg(feature = "mount")]
     Run(run::Run),
+    #[cfg(feature = "mount")]
+    Mount(Box<mount::MountCommand>),
+    #[cfg(feature = "mount")]
+    Umount(umount::Umount),
     Verify(Verify),
+    Policy(PolicyCommand),
     Explain(Explain),
     #[cfg(feature = "mount")]
     Lineage(lineage::Lineage),
     Attestation(Attestation),
     #[cfg(feature = "mount")]
     Stage(stage::Stage),
+    #[cfg(feature = "mount")]
+    Status(status::Status),
     Sign(Sign),
     Digest(Digest),
     Keygen(Keygen),
+    #[cfg(feature = "mount")]
+    Gc(gc::Gc),
     #[cfg(feature = "mount")]
     Doctor(doctor::Doctor),
     #[cfg(feature = "mount")]
@@ -65,13 +77,17 @@ pub(crate) fn main(
     if let Some(code) = hidden(&arguments) {
         return code;
     }
+    #[cfg(feature = "mount")]
+    if let Some(called) = called_as(&arguments) {
+        return as_helper(called, environment);
+    }
     let line = match Line::try_parse_from(&arguments) {
         Ok(line) => line,
         Err(error) => return refuse(&error, wants_json(&arguments)),
     };
     let output = Output::new(line.json);
     #[cfg(feature = "mount")]
-    logs::begin(environment, matches!(line.command, Command::Daemon(_)));
+    logs::begin(environment, line.command.serves());
     line.command.carry_out(output, environment).unwrap_or_else(|failure| {
         output.failure(&failure);
         failure.exit_code.into()
@@ -88,21 +104,69 @@ fn hidden(arguments: &[OsString]) -> Option<ExitCode> {
     }
 }
 
+/// Does what `mount(8)` asks its helper for, with the exit codes that it knows.
+#[cfg(feature = "mount")]
+fn as_helper(called: Called, environment: &Environment) -> ExitCode {
+    let output = Output::new(false);
+    let answer = match called {
+        Called::Nothing => return ExitCode::SUCCESS,
+        Called::Wrong(message) => {
+            Err(Failure::usage(message).with_next_step("attestfs mount --help"))
+        }
+        Called::Line(words) => match Line::try_parse_from(&words) {
+            Err(error) => Err(usage(&error)),
+            Ok(line) => {
+                logs::begin(environment, line.command.serves());
+                line.command.carry_out(output, environment)
+            }
+        },
+    };
+    answer.unwrap_or_else(|failure| {
+        output.failure(&failure);
+        ExitCode::from(if failure.exit_code == Exit::Usage { MOUNT_USAGE } else { MOUNT_FAILED })
+    })
+}
+
+/// Exit codes of `mount(8)`.
+#[cfg(feature = "mount")]
+const MOUNT_USAGE: u8 = 1;
+#[cfg(feature = "mount")]
+const MOUNT_FAILED: u8 = 32;
+
 impl Command {
+    /// Whether this process serves others, so that its log is what people look at later.
+    #[cfg(feature = "mount")]
+    fn serves(&self) -> bool {
+        match self {
+            Self::Daemon(_) => true,
+            Self::Mount(mount) => mount.serves(),
+            _ => false,
+        }
+    }
+
     fn carry_out(self, output: Output, environment: &Environment) -> Result<ExitCode, Failure> {
         let exit = match self {
             #[cfg(feature = "mount")]
             Self::Run(run) => return Ok(run.carry_out(output, environment)),
+            #[cfg(feature = "mount")]
+            Self::Mount(mount) => return mount.carry_out(output, environment),
+            #[cfg(feature = "mount")]
+            Self::Umount(umount) => umount.carry_out(output, environment),
             Self::Verify(verify) => verify.carry_out(output, environment),
+            Self::Policy(policy) => policy.carry_out(output),
             Self::Explain(explain) => explain.carry_out(output, environment),
             #[cfg(feature = "mount")]
             Self::Lineage(lineage) => lineage.carry_out(output, environment),
             Self::Attestation(attestation) => attestation.carry_out(output, environment),
             #[cfg(feature = "mount")]
             Self::Stage(stage) => stage.carry_out(output, environment),
+            #[cfg(feature = "mount")]
+            Self::Status(status) => status.carry_out(output, environment),
             Self::Sign(sign) => sign.carry_out(output),
             Self::Digest(digest) => digest.carry_out(output),
             Self::Keygen(keygen) => keygen.carry_out(output),
+            #[cfg(feature = "mount")]
+            Self::Gc(gc) => gc.carry_out(output, environment),
             #[cfg(feature = "mount")]
             Self::Doctor(doctor) => doctor.carry_out(output, environment),
             #[cfg(feature = "mount")]
@@ -192,5 +256,24 @@ mod tests {
         let arguments = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
         assert!(wants_json(&arguments(&["attestfs", "x", "--json"])));
         assert!(!wants_json(&arguments(&["attestfs", "run", "--", "x", "--json"])));
+    }
+
+    /// The parser wraps each line to the terminal: one that ends where a source line did would be wrapped
+    /// twice.
+    fn check_paragraphs(command: &clap::Command) {
+        let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        let lines: Vec<_> = text.lines().collect();
+        for pair in lines.windows(2) {
+            let is_prose = |line: &str| !line.is_empty() && !line.starts_with(' ');
+            let is_whole = pair[0].ends_with(['.', ':']);
+            let is_wrapped = is_prose(pair[0]) && !is_whole && is_prose(pair[1]);
+            assert!(!is_wrapped, "{}: {pair:?}", command.get_name());
+        }
+        command.get_subcommands().for_each(check_paragraphs);
+    }
+
+    #[test]
+    fn a_paragraph_of_help_is_one_line() {
+        check_paragraphs(&Line::command());
     }
 }

@@ -10,13 +10,20 @@ mod doctor;
 mod exit;
 mod explain;
 mod failure;
+mod gated;
+#[cfg(feature = "mount")]
+mod gc;
+mod guarded;
 mod keygen;
 mod line;
 #[cfg(feature = "mount")]
 mod lineage;
 #[cfg(feature = "mount")]
 mod logs;
+#[cfg(feature = "mount")]
+mod mount;
 mod output;
+mod policy;
 mod progress;
 #[cfg(feature = "mount")]
 mod query;
@@ -25,9 +32,12 @@ mod run;
 mod sign;
 #[cfg(feature = "mount")]
 mod stage;
-mod story;
 #[cfg(feature = "mount")]
+mod status;
+mod story;
 mod table;
+#[cfg(feature = "mount")]
+mod umount;
 mod verdict;
 mod verify;
 

@@ -8,6 +8,8 @@ use super::failure::Failure;
 use crate::{
     client::{Client, connect_or_start, connect_within_run},
     config::{Environment, StateDir},
+    mount::mounts,
+    session::resolved,
 };
 
 /// Which store is asked.
@@ -42,11 +44,22 @@ impl Store {
     }
 }
 
-/// The absolute path by which the store knows a file or directory: without symbolic links.
+/// The absolute path by which the store knows a file or directory: without symbolic links, and behind
+/// the mount through which it is seen.
 pub(super) fn known_path(path: &Path) -> Result<String, Failure> {
-    let real = std::fs::canonicalize(path)
-        .map_err(|error| Failure::environment(format_args!("{}: {error}", path.display())))?;
-    Ok(escaped(real.as_os_str().as_encoded_bytes()))
+    let origin = mounts::origin(&real(path)?);
+    Ok(escaped(origin.as_os_str().as_encoded_bytes()))
+}
+
+/// The absolute path at which it is seen, without symbolic links. A sidecar does not see what it
+/// serves: there it is the path by which statements know it.
+pub(super) fn seen_path(path: &Path) -> String {
+    escaped(resolved(path).as_os_str().as_encoded_bytes())
+}
+
+fn real(path: &Path) -> Result<PathBuf, Failure> {
+    std::fs::canonicalize(path)
+        .map_err(|error| Failure::environment(format_args!("{}: {error}", path.display())))
 }
 
 /// An answer to something else: the daemon is another program.

@@ -6,8 +6,10 @@ use clap::ValueEnum;
 use super::output::Output;
 use crate::{
     config::Environment,
+    lock::{LockOptions, LockWish},
+    metrics::Address,
     run::{self, Options},
-    text::harmless,
+    text::is_name,
 };
 
 /// Run a command, and record and attest what it reads and writes
@@ -19,16 +21,23 @@ use crate::{
 Examples:
   attestfs run --stage train --dir . --out model -- python train.py
   attestfs run --stage clean --dir data --in raw --out clean --label team=nlp -- make clean-data
+  attestfs run --stage train --dir . --out model --lock data.lock --locked -- python train.py
 
-With --json, what attestfs says on standard error is one JSON object a line: {\"commit\": ..},
-{\"note\": ..} or {\"error\": ..}; standard output is the command's.
+--reuse takes two runs for the same when all that a statement records of them is equal, but for id, \
+times and cgroup: stage, directories, --in, --out, command, labels, working directory, the program \
+and its digest, user, machine, kernel, version of attestfs and the enforced lock. Environment \
+variables, and libraries outside of every DIR, are not compared.
 
-Output that is redirected to a file below a DIR is attested like any other. The file that standard
+With --json, what attestfs says on standard error is one JSON object a line: {\"commit\": ..}, \
+{\"note\": ..}, {\"reused\": ..} or {\"error\": ..}; standard output is the command's.
+
+Output that is redirected to a file below a DIR is attested like any other. The file that standard \
 error goes to is left out: attestfs itself writes there how the commit went.
 
-Exit code: that of the command (128 + signal when one killed it); 125 when attestfs itself failed,
-before the command or after it; 126 when the command cannot be executed, 127 when it is not found;
+Exit code: that of the command (128 + signal when one killed it); 125 when attestfs itself failed, \
+before the command or after it; 126 when the command cannot be executed, 127 when it is not found; \
 2 usage; 3 when a DIR is served to another run.")]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub(super) struct Run {
     /// The step of the pipeline
     #[arg(long, value_name = "NAME", value_parser = stage)]
@@ -50,6 +59,28 @@ pub(super) struct Run {
     #[arg(long = "label", value_name = "K=V", value_parser = label)]
     labels: Vec<(String, String)>,
 
+    /// The policy that says what may be opened
+    #[arg(long, value_name = "F")]
+    policy: Option<PathBuf>,
+
+    /// The lock of the data: written from what the command opens when there is none, otherwise
+    /// compared with it
+    #[arg(long, value_name = "F")]
+    lock: Option<PathBuf>,
+
+    /// Let nothing be opened but what the lock has, with the content that it has there
+    #[arg(long, requires = "lock")]
+    locked: bool,
+
+    /// Write the lock anew from what the command opens
+    #[arg(long, requires = "lock", conflicts_with = "locked")]
+    lock_update: bool,
+
+    /// Run nothing when an earlier run has done the same with the same locked data, and what it
+    /// published is unchanged
+    #[arg(long, requires = "locked", conflicts_with = "policy")]
+    reuse: bool,
+
     /// The private key that signs; without it that of the state directory
     #[arg(long, value_name = "F")]
     key: Option<PathBuf>,
@@ -57,6 +88,10 @@ pub(super) struct Run {
     /// The state directory
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
+
+    /// Show metrics for Prometheus at unix:PATH, HOST:PORT or, on the loopback interface, PORT
+    #[arg(long, value_name = "ADDR")]
+    metrics: Option<Address>,
 
     /// Which of the files that are read get a digest
     #[arg(long, value_enum, default_value_t = HashedInputs::Opened)]
@@ -97,14 +132,23 @@ impl Run {
 
     fn options(self, json: bool) -> Options {
         let run = self;
+        let wish = match (run.locked, run.lock_update) {
+            (true, _) => LockWish::Enforce,
+            (false, true) => LockWish::Update,
+            (false, false) => LockWish::Keep,
+        };
         Options {
             stage: run.stage,
             dirs: run.dirs,
             inputs_declared: run.inputs_declared,
             outputs: run.outputs,
             labels: run.labels,
+            policy: run.policy,
+            lock: run.lock.map(|path| LockOptions { path, wish }),
+            reuse: run.reuse,
             key: run.key,
             state: run.state,
+            metrics: run.metrics,
             inputs: run.inputs.into(),
             adopt: run.adopt,
             checkpoint_rule: run.checkpoint_rule,
@@ -125,21 +169,16 @@ impl From<HashedInputs> for Inputs {
     }
 }
 
-fn label(text: &str) -> Result<(String, String), String> {
+pub(super) fn label(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if is_name(name) => Ok((name.to_owned(), value.to_owned())),
         _ => Err("a label has the form NAME=VALUE, with a name in visible characters".to_owned()),
     }
 }
 
-fn stage(text: &str) -> Result<String, String> {
+pub(super) fn stage(text: &str) -> Result<String, String> {
     let named = is_name(text).then(|| text.to_owned());
     named.ok_or_else(|| "a stage has a name, in visible characters".to_owned())
-}
-
-/// Something that people can read and type.
-fn is_name(text: &str) -> bool {
-    !text.trim().is_empty() && harmless(text) == text
 }
 
 #[cfg(test)]

@@ -1,7 +1,10 @@
-//! `stage checkpoint|list|show`. The others come with `mount`.
+//! `stage open|close|abort|checkpoint|list|show`.
 
 mod checkpoint;
+mod end;
 mod list;
+mod open;
+pub(super) mod report;
 mod show;
 
 use attestfs_attestation::Outcome;
@@ -10,7 +13,7 @@ use clap::Subcommand;
 use super::{exit::Exit, failure::Failure, output::Output};
 use crate::{config::Environment, control::RunSummary};
 
-/// Make checkpoints of running stages; list and show runs
+/// Open and end stages on mounts, make checkpoints of running stages; list and show runs
 #[derive(Debug, clap::Args)]
 pub(super) struct Stage {
     #[command(subcommand)]
@@ -19,6 +22,9 @@ pub(super) struct Stage {
 
 #[derive(Debug, Subcommand)]
 enum Action {
+    Open(open::Open),
+    Close(end::Close),
+    Abort(end::Abort),
     Checkpoint(checkpoint::Checkpoint),
     List(list::List),
     Show(show::Show),
@@ -31,6 +37,9 @@ impl Stage {
         environment: &Environment,
     ) -> Result<Exit, Failure> {
         match self.action {
+            Action::Open(open) => open.carry_out(output, environment),
+            Action::Close(close) => close.carry_out(output, environment),
+            Action::Abort(abort) => abort.carry_out(output, environment),
             Action::Checkpoint(checkpoint) => checkpoint.carry_out(output, environment),
             Action::List(list) => list.carry_out(output, environment),
             Action::Show(show) => show.carry_out(output, environment),

@@ -3,7 +3,8 @@
 use std::fmt::{self, Write};
 
 use attestfs_attestation::{
-    Attested, CommitWord, MaterialReport, ModelReport, Origin, OutcomeWord, Verified,
+    Attested, CommitWord, LockUse, MaterialReport, ModelReport, Origin, OutcomeWord, Signer,
+    SignerIdentity, Verified,
 };
 use attestfs_digest::Sha256;
 use jiff::Timestamp;
@@ -71,17 +72,18 @@ pub(super) fn followed(attestations: &[Attested]) -> usize {
 
 fn write_model(f: &mut fmt::Formatter<'_>, model: &ModelReport) -> fmt::Result {
     writeln!(f, "\nmodel '{}'", harmless(&model.name))?;
-    writeln!(f, "  signed by  {}", model.signer)?;
+    writeln!(f, "  signed by  {}", harmless(&model.signer.to_string()))?;
     writeln!(f, "  holds      {}", counted(model.files as u64, "file"))
 }
 
 fn write_attested(f: &mut fmt::Formatter<'_>, attested: &Attested) -> fmt::Result {
     let when = format!("{} to {}", time(attested.started), time(attested.finished));
     writeln!(f, "\nstage '{}'{}", harmless(&attested.stage), mark(attested))?;
-    writeln!(f, "  signed by  {}", attested.signer)?;
+    writeln!(f, "  signed by  {}", harmless(&attested.signer.to_string()))?;
     writeln!(f, "  run        {} on {}", harmless(&attested.run), harmless(&attested.host))?;
     writeln!(f, "  time       {when}")?;
     writeln!(f, "  command    {}", command(&attested.command))?;
+    write_lock(f, attested.lock.as_ref())?;
     writeln!(f, "  files      {}", some(attested.files.iter().map(String::as_str)))?;
     writeln!(f, "  statement  sha256:{}", attested.attestation)?;
     if attested.materials.is_empty() {
@@ -91,6 +93,13 @@ fn write_attested(f: &mut fmt::Formatter<'_>, attested: &Attested) -> fmt::Resul
     let mut tree = String::new();
     write_materials(&mut tree, "  ", &attested.materials)?;
     f.write_str(&tree)
+}
+
+/// The lock that has all that a run read.
+pub(super) fn write_lock(f: &mut fmt::Formatter<'_>, lock: Option<&LockUse>) -> fmt::Result {
+    let Some(LockUse { sha256, enforced }) = lock else { return Ok(()) };
+    let how = if *enforced { "enforced" } else { "obeyed, not enforced" };
+    writeln!(f, "  lock       sha256:{sha256} ({how})")
 }
 
 /// Each material on a line, and below it what it was made from.
@@ -133,7 +142,7 @@ fn line(material: &MaterialReport) -> String {
             harmless(&attested.stage),
             mark(attested),
             time(attested.started),
-            short(&attested.signer.0),
+            signer(&attested.signer),
         ),
     };
     let role = match material.role.as_str() {
@@ -181,6 +190,14 @@ pub(super) fn some<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String 
 /// Enough for a person to recognise a digest; nobody should compare by it.
 pub(super) fn short(digest: &Sha256) -> String {
     digest.to_string()[..12].to_owned()
+}
+
+/// A name is told whole.
+fn signer(signer: &Signer) -> String {
+    match signer.identity() {
+        SignerIdentity::Key(hint) => short(&hint.0),
+        SignerIdentity::Certificate(identity) => harmless(&identity.name),
+    }
 }
 
 /// How a run ended, or that it went on.

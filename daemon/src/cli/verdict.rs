@@ -18,7 +18,7 @@ use crate::{
 const TITLE_WIDTH: usize = 34;
 
 /// What no attestation can tell of itself.
-const REPLAY: &str = "whether something newer was published in its place";
+pub(super) const REPLAY: &str = "whether something newer was published in its place";
 
 /// An artifact that passed.
 #[derive(Debug, Serialize)]
@@ -87,9 +87,18 @@ impl fmt::Display for Admitted {
 /// A check that failed, or what kept us from checking.
 pub(super) fn failure(error: &NotJudged) -> Failure {
     match error {
+        NotJudged::Refused(refusal @ Refusal::Unattested { .. }) => {
+            let next_step = refusal.next_step();
+            refused(refusal).with_next_step(format!(
+                "{next_step}; or name its attestation with --bundle or --state"
+            ))
+        }
         NotJudged::Refused(refusal) => refused(refusal),
         NotJudged::PartOfModel { model, .. } => Failure::usage(error)
             .with_next_step(format!("attestfs verify {} --key PUB", model.display())),
+        NotJudged::OutsideTree { .. } => {
+            Failure::usage(error).with_next_step("name the directory above it that is mounted")
+        }
         _ => Failure::environment(error),
     }
 }
@@ -179,9 +188,10 @@ fn at_hand(verified: &Verified) -> String {
 }
 
 fn signers(verified: &Verified) -> String {
-    let model = verified.model.iter().map(|model| model.signer.to_string());
-    let runs = verified.attestations.iter().map(|attested| attested.signer.to_string());
-    let signers: BTreeSet<_> = model.chain(runs).collect();
+    let model = verified.model.iter().map(|model| &model.signer);
+    let runs = verified.attestations.iter().map(|attested| &attested.signer);
+    let signers: BTreeSet<_> =
+        model.chain(runs).map(|signer| harmless(&signer.to_string())).collect();
     signers.into_iter().collect::<Vec<_>>().join(", ")
 }
 

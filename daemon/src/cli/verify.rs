@@ -1,16 +1,23 @@
-use std::path::{Path, PathBuf};
+use std::{
+    io::Read as _,
+    path::{Path, PathBuf},
+};
 
-use attestfs_attestation::{TrustedKeys, VerifyingKey};
+use attestfs_attestation::{
+    AUTHORITY_FILE_MAX, Authority, NamePattern, TrustedSigners, VerifyingKey,
+};
 
 use super::{
     exit::Exit,
     failure::Failure,
+    guarded::ByPolicy,
     output::{Output, shown},
     progress::Progress,
     verdict::Admitted,
 };
 use crate::{
-    artifact::{Artifact, AtHand, judge},
+    artifact::{Artifact, AtHand, ContentError, judge, open_file},
+    clock::{Clock as _, SystemClock},
     config::{Environment, StateDir},
     signer::{KeyFileError, public_key_from_path},
 };
@@ -19,13 +26,15 @@ use crate::{
 ///
 /// Offline, with no mount and no daemon. Attestations are looked for beside the artifact (model.sig,
 /// claims.jsonl, also in the directories above), and in the state directory; with --bundle, that
-/// file alone decides.
+/// file alone decides. With --policy each file is judged as a mount with that policy would.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   attestfs verify model --key keys/attestfs.pub
   attestfs verify model/model.safetensors --key keys/attestfs.pub --json
-  attestfs verify data.csv --key team.pub --bundle data.sigstore.json")]
+  attestfs verify data.csv --key team.pub --bundle data.sigstore.json
+  attestfs verify model --policy serving.toml
+  attestfs verify model --cert-chain hub-ca.pem --identity 'spiffe://hub.example/model/*'")]
 pub(super) struct Verify {
     /// The file or directory
     #[arg(value_name = "PATH")]
@@ -33,6 +42,9 @@ pub(super) struct Verify {
 
     #[command(flatten)]
     trust: Trust,
+
+    #[command(flatten)]
+    by_policy: ByPolicy,
 
     #[command(flatten)]
     place: Place,
@@ -45,21 +57,18 @@ pub(super) struct Trust {
     #[arg(long = "key", value_name = "PUB")]
     keys: Vec<PathBuf>,
 
-    /// Not available yet: the identity in a signer's certificate
-    #[arg(long, value_name = "I", hide = true)]
+    /// The certificates of an authority, in PEM: whomever it certified is believed; may be repeated
+    #[arg(long = "cert-chain", value_name = "F")]
+    authorities: Vec<PathBuf>,
+
+    /// Of those only who has this name, a URI, a mail address or a domain; '*' stands for what lies
+    /// between two separators
+    #[arg(long, value_name = "I")]
     identity: Option<String>,
 
-    /// Not available yet: who vouches for that identity
+    /// Not available yet: who vouched for that identity before a public authority
     #[arg(long, value_name = "U", hide = true)]
     issuer: Option<String>,
-
-    /// Not available yet: the roots of signers' certificates
-    #[arg(long, value_name = "F", hide = true)]
-    cert_chain: Option<PathBuf>,
-
-    /// Not available yet: a policy
-    #[arg(long, value_name = "F", hide = true)]
-    policy: Option<PathBuf>,
 }
 
 /// Where to look for attestations.
@@ -80,34 +89,54 @@ impl Verify {
         output: Output,
         environment: &Environment,
     ) -> Result<Exit, Failure> {
-        let keys = self.trust.keys()?.ok_or_else(no_key)?;
+        if self.by_policy.is_given() {
+            let artifact = Artifact::at(&self.path)?;
+            output.show(&self.by_policy.verdict(&artifact, &self.place, environment)?)?;
+            return Ok(Exit::Yes);
+        }
+        let signers = self.trust.signers()?.ok_or_else(nobody)?;
         let artifact = Artifact::at(&self.path)?;
         let at_hand = self.place.at_hand(&artifact, environment)?;
-        let judged = judge(&artifact, &at_hand, &keys, &Progress::new())?;
+        let judged = judge(&artifact, &at_hand, &signers, SystemClock.now(), &Progress::new())?;
         output.show(&Admitted::new(shown(&self.path), judged))?;
         Ok(Exit::Yes)
     }
 }
 
 impl Trust {
-    /// The trusted keys; none when no key was named.
-    pub(super) fn keys(&self) -> Result<Option<TrustedKeys>, Failure> {
-        let later = [
-            ("--identity", self.identity.is_some()),
-            ("--issuer", self.issuer.is_some()),
-            ("--cert-chain", self.cert_chain.is_some()),
-            ("--policy", self.policy.is_some()),
-        ];
-        if let Some((option, _)) = later.iter().find(|(_, is_given)| *is_given) {
-            let message = format!("{option} is not available yet in this version of attestfs");
-            return Err(Failure::usage(message)
-                .with_next_step("verify with the public key of the signer: --key PUB"));
+    /// The trusted signers; none when nobody was named.
+    pub(super) fn signers(&self) -> Result<Option<TrustedSigners>, Failure> {
+        if self.issuer.is_some() {
+            let message = "--issuer is not available yet in this version of attestfs";
+            return Err(Failure::usage(message).with_next_step(
+                "verify with the public key of the signer, --key PUB, or with its own authority, --cert-chain F",
+            ));
         }
-        if self.keys.is_empty() {
+        let pattern = self.pattern()?;
+        if self.keys.is_empty() && self.authorities.is_empty() {
             return Ok(None);
         }
         let keys: Vec<_> = self.keys.iter().map(|key| public_key(key)).collect::<Result<_, _>>()?;
-        Ok(Some(TrustedKeys::new(keys)))
+        let mut signers = TrustedSigners::keys(keys);
+        for path in &self.authorities {
+            let authority = authority(path, pattern.clone())?;
+            signers = signers.with_authority(&path.display().to_string(), authority);
+        }
+        Ok(Some(signers))
+    }
+
+    fn pattern(&self) -> Result<Option<NamePattern>, Failure> {
+        let Some(identity) = &self.identity else { return Ok(None) };
+        if self.authorities.is_empty() {
+            return Err(Failure::usage("--identity needs to know who may give that name")
+                .with_next_step(
+                    "give the certificates of the signer's authority: --cert-chain F",
+                ));
+        }
+        let pattern = identity
+            .parse()
+            .map_err(|error| Failure::usage(format_args!("--identity '{identity}': {error}")))?;
+        Ok(Some(pattern))
     }
 }
 
@@ -118,15 +147,20 @@ impl Place {
         artifact: &Artifact,
         environment: &Environment,
     ) -> Result<AtHand, Failure> {
-        let state = StateDir::resolve(self.state.as_deref(), environment).ok();
-        if let Some(named) = self.state.as_deref().filter(|named| !named.is_dir()) {
-            return Err(no_state(named));
-        }
+        let state = self.state(environment)?;
         let at_hand = AtHand::around(artifact, state.as_ref())?;
         match &self.bundle {
             Some(bundle) => at_hand.and_bundle(bundle).map_err(Failure::from),
             None => Ok(at_hand),
         }
+    }
+
+    /// The state directory, whether or not it is there, unless somebody named it.
+    pub(super) fn state(&self, environment: &Environment) -> Result<Option<StateDir>, Failure> {
+        if let Some(named) = self.state.as_deref().filter(|named| !named.is_dir()) {
+            return Err(no_state(named));
+        }
+        Ok(StateDir::resolve(self.state.as_deref(), environment).ok())
     }
 }
 
@@ -138,9 +172,32 @@ fn public_key(path: &Path) -> Result<VerifyingKey, Failure> {
     })
 }
 
-fn no_key() -> Failure {
-    Failure::usage("nobody to believe: verification needs the public key of a signer")
-        .with_next_step("give --key PUB; 'attestfs explain PATH' tells who claims to have signed")
+fn authority(path: &Path, pattern: Option<NamePattern>) -> Result<Authority, Failure> {
+    let failed = |reason: &dyn std::fmt::Display| {
+        let message = format_args!("the authority {}: {reason}", path.display());
+        Failure::environment(message).with_next_step(
+            "name a file with the certificates of whoever issues the signers' ones, in PEM",
+        )
+    };
+    let pem = read_authority(path).map_err(|error| failed(&error))?;
+    Authority::new(&pem, pattern).map_err(|error| failed(&error))
+}
+
+/// One byte more than may be there shows that it is too long.
+fn read_authority(path: &Path) -> Result<Vec<u8>, ContentError> {
+    let mut pem = Vec::new();
+    let most = AUTHORITY_FILE_MAX as u64 + 1;
+    open_file(path)?.take(most).read_to_end(&mut pem)?;
+    Ok(pem)
+}
+
+fn nobody() -> Failure {
+    Failure::usage(
+        "nobody to believe: verification needs the public key of a signer, or its authority",
+    )
+    .with_next_step(
+        "give --key PUB or --cert-chain F; 'attestfs explain PATH' tells who claims to have signed",
+    )
 }
 
 fn no_state(path: &Path) -> Failure {

@@ -73,13 +73,14 @@ impl fmt::Display for Listed {
         }
         let mut table = Table::default();
         for attestation in &self.attestations {
+            let freed = if attestation.freed { "  (freed)" } else { "" };
             table.row([
                 short(&attestation.statement),
                 attestation.time.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
                 harmless(&attestation.stage),
                 kind(attestation.kind).to_owned(),
                 counted(attestation.subjects, "file"),
-                harmless(&attestation.artifact_root),
+                format!("{}{freed}", harmless(&attestation.artifact_root)),
             ]);
         }
         write!(f, "{table}")

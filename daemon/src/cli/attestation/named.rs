@@ -133,5 +133,5 @@ fn no_file(path: &Path, error: &dyn fmt::Display) -> Failure {
 
 fn unknown(name: &Path) -> Failure {
     Failure::refused(format_args!("no attestation of '{}' lies in this state", name.display()))
-        .with_next_step("attestfs attestation list; or name another state directory with --state")
+        .with_next_step("attestfs attestation list, which also has what 'attestfs gc' freed; or name another state directory with --state")
 }

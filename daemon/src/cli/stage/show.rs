@@ -14,7 +14,7 @@ use crate::{
     },
     config::Environment,
     control::{Reply, Request, StageDetails},
-    lineage::{Material, MaterialDigest, Output as Written, OutputState, RunId},
+    lineage::{Material, MaterialDigest, Output as Written, OutputState, RefusedOpen, RunId},
     text::{harmless, one_name_of},
 };
 
@@ -72,6 +72,7 @@ impl fmt::Display for Shown {
         }
         section(f, "read", &self.0.materials, read)?;
         section(f, "wrote", &self.0.outputs.kept, written)?;
+        section(f, "refused", &self.0.refusals, refused)?;
         section(f, "attested", &self.0.attestations, |attestation| {
             [short(&attestation.statement), harmless(&attestation.artifact_root)]
         })
@@ -107,6 +108,11 @@ fn read(material: &Material) -> [String; 2] {
         MaterialDigest::Pending => "not hashed yet".to_owned(),
     };
     [harmless(&material.path.path), digest]
+}
+
+fn refused(refusal: &RefusedOpen) -> [String; 2] {
+    let audit = if refusal.enforced { "" } else { " (read all the same: audit mode)" };
+    [harmless(&refusal.path.path), format!("{}{audit}", harmless(&refusal.reason))]
 }
 
 fn written(output: &Written) -> [String; 2] {

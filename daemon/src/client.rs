@@ -13,6 +13,7 @@ use std::{
     },
     sync::{
         Arc,
+        atomic::{AtomicUsize, Ordering},
         mpsc::{self, Sender},
     },
     thread,
@@ -24,23 +25,31 @@ use attestfs_digest::Digests;
 use attestfs_fs::Identity;
 use parking_lot::Mutex;
 
+pub(crate) use self::start::{last_line, log, program};
 pub use self::{
-    link::{CheckpointHandler, RunLink, RunLinkParts},
+    link::{CheckpointHandler, MountLink, MountLinkParts, RunLink, RunLinkParts},
     start::{connect_or_start, connect_within_run, sees_mounts_of_a_run},
 };
 use crate::{
     config::{StateDir, StateError},
     control::{
         self, Answer, Code, CommitOrder, CommitReport, Failure, FrameError, FrameReader,
-        FromClient, FromDaemon, Hello, Push, Reply, Request, StatusReport, VERSION,
+        FromClient, FromDaemon, Hello, Push, Pushed, Reply, Request, StageOrder, StatusReport,
+        VERSION,
     },
+    lineage::RunId,
 };
 
 /// How long the daemon may take to say hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Answers what the daemon asks of a live run. Called on a thread of its own, so it may call back.
-pub type PushHandler = Arc<dyn Fn(Push) -> Result<CommitReport, Failure> + Send + Sync>;
+/// How often, and how long apart, it is looked whether the daemon's last question is answered: a
+/// second in all.
+const ANSWER_ATTEMPTS_MAX: u32 = 100;
+const ANSWER_PAUSE: Duration = Duration::from_millis(10);
+
+/// Answers what the daemon asks of a live run or mount. Called on a thread of its own, so it may call back.
+pub type PushHandler = Arc<dyn Fn(Push) -> Result<Pushed, Failure> + Send + Sync>;
 
 /// A connection to the store daemon. Cheap to clone; usable from several threads.
 #[derive(Clone)]
@@ -51,6 +60,8 @@ pub struct Client {
 struct Shared {
     /// Held while one frame is written.
     writer: Mutex<UnixStream>,
+    /// What the daemon has asked and was not answered yet.
+    unanswered: AtomicUsize,
     calls: Mutex<Calls>,
 }
 
@@ -93,6 +104,14 @@ pub enum ClientError {
         /// The state directory.
         state: std::path::PathBuf,
     },
+    /// It cannot be connected to.
+    #[error("the control socket {}: {source}", socket.display())]
+    Unreachable {
+        /// The control socket.
+        socket: std::path::PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// Somebody listens there who does not greet.
     #[error(
         "what listens on {} says nothing: it is no attestfs daemon, or one that hangs; end it",
@@ -125,6 +144,20 @@ pub enum ClientError {
     /// A reply to something else.
     #[error("the attestfs daemon answered something else than it was asked")]
     Unexpected,
+}
+
+impl ClientError {
+    /// What to do about it, where the sentence does not say so.
+    pub(crate) fn next_step(&self) -> Option<String> {
+        match self {
+            Self::Refused(failure) => failure.next_step.clone(),
+            Self::State(error) => error.next_step(),
+            Self::Unreachable { .. } => {
+                Some("name a state directory of your own with --state, or ask its user".to_owned())
+            }
+            _ => None,
+        }
+    }
 }
 
 impl From<ClientError> for Failure {
@@ -174,7 +207,10 @@ impl Client {
                 let state = state.root().to_path_buf();
                 return Err(ClientError::Absent { state });
             }
-            result => result.map_err(FrameError::Io)?,
+            result => result.map_err(|source| {
+                let socket = state.socket();
+                ClientError::Unreachable { socket, source }
+            })?,
         };
         let reader = greet(&stream).map_err(|error| match error {
             ClientError::Frame(FrameError::Io(error)) if is_timeout(&error) => {
@@ -186,6 +222,7 @@ impl Client {
         let client = Self {
             shared: Arc::new(Shared {
                 writer: Mutex::new(stream.try_clone().map_err(FrameError::Io)?),
+                unanswered: AtomicUsize::new(0),
                 calls: Mutex::default(),
             }),
         };
@@ -257,6 +294,55 @@ impl Client {
     pub fn checkpoint(&self, path: &str) -> Result<CommitReport, ClientError> {
         let path = path.to_owned();
         report(self.call(Request::Checkpoint { path })?)
+    }
+
+    /// Lends the daemon the directory that `root` is open on, until this connection ends: where the
+    /// tree of this absolute, escaped path lies.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn present_tree(&self, tree: &str, root: BorrowedFd<'_>) -> Result<(), ClientError> {
+        let request = Request::PresentTree { tree: tree.to_owned() };
+        done(self.call_with(request, Some(root))?)
+    }
+
+    /// Opens a stage on the mount at an absolute path.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn open_stage(&self, path: &str, stage: StageOrder) -> Result<RunId, ClientError> {
+        let (path, stage) = (path.to_owned(), Box::new(stage));
+        match self.call(Request::StageOpen { path, stage })? {
+            Reply::StageOpened { run } => Ok(run),
+            _ => Err(ClientError::Unexpected),
+        }
+    }
+
+    /// Ends the stage of the mount at an absolute path, as a success.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn close_stage(&self, path: &str) -> Result<CommitReport, ClientError> {
+        report(self.call(Request::StageClose { path: path.to_owned() })?)
+    }
+
+    /// Ends the stage of the mount at an absolute path, as a failure.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn abort_stage(&self, path: &str) -> Result<CommitReport, ClientError> {
+        report(self.call(Request::StageAbort { path: path.to_owned() })?)
+    }
+
+    /// Has the mount at an absolute path unmounted.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn unmount(&self, path: &str, lazy: bool) -> Result<Option<CommitReport>, ClientError> {
+        match self.call(Request::Unmount { path: path.to_owned(), lazy })? {
+            Reply::Unmounted { report } => Ok(report),
+            _ => Err(ClientError::Unexpected),
+        }
     }
 
     /// Whether the connection is gone, so that every further call fails.
@@ -350,12 +436,16 @@ impl Client {
             }
             FromDaemon::Push { id, push } => {
                 let (client, pushes) = (self.clone(), Arc::clone(pushes));
-                thread::spawn(move || client.answer(id, pushes(push)));
+                self.shared.unanswered.fetch_add(1, Ordering::SeqCst);
+                thread::spawn(move || {
+                    client.answer(id, pushes(push));
+                    client.shared.unanswered.fetch_sub(1, Ordering::SeqCst);
+                });
             }
         }
     }
 
-    fn answer(&self, id: u64, result: Result<CommitReport, Failure>) {
+    fn answer(&self, id: u64, result: Result<Pushed, Failure>) {
         let answer = result.into();
         if let Err(error) = self.send(&FromClient::Answer { id, answer }, None) {
             tracing::warn!(%error, "the daemon could not be answered");
@@ -375,15 +465,33 @@ impl Client {
     pub fn close(&self) {
         self.shared.close();
     }
+
+    /// Ends the connection, but lets what the daemon has asked be answered before.
+    pub(crate) fn close_when_answered(&self) {
+        for _ in 0..ANSWER_ATTEMPTS_MAX {
+            if self.shared.unanswered.load(Ordering::SeqCst) == 0 {
+                break;
+            }
+            thread::sleep(ANSWER_PAUSE);
+        }
+        self.close();
+    }
 }
 
-fn refuse_pushes(_: Push) -> Result<CommitReport, Failure> {
-    Err(Failure::new(Code::UnknownRun, "this process serves no run"))
+fn refuse_pushes(_: Push) -> Result<Pushed, Failure> {
+    Err(Failure::new(Code::UnknownRun, "this process serves no run and no mount"))
 }
 
 fn report(reply: Reply) -> Result<CommitReport, ClientError> {
     match reply {
         Reply::Commit(report) => Ok(report),
+        _ => Err(ClientError::Unexpected),
+    }
+}
+
+fn done(reply: Reply) -> Result<(), ClientError> {
+    match reply {
+        Reply::Done => Ok(()),
         _ => Err(ClientError::Unexpected),
     }
 }

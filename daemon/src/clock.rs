@@ -20,3 +20,10 @@ impl Clock for SystemClock {
         Timestamp::now()
     }
 }
+
+#[cfg(feature = "mount")]
+impl attestfs_fs::Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        Clock::now(self)
+    }
+}

@@ -22,6 +22,10 @@ pub struct Environment {
     pub home: Option<PathBuf>,
     /// `ATTESTFS_LOG`: which log lines are written, as `tracing` filters them.
     pub log: Option<String>,
+    /// `ATTESTFS_LOG_FORMAT`: `json` for one object a line; text otherwise.
+    pub log_format: Option<String>,
+    /// `ATTESTFS_METRICS`: where a process that serves shows what it counts, as `--metrics`.
+    pub metrics: Option<String>,
     /// `ATTESTFS_IDLE_SECONDS`: how long a daemon that nobody needs stays.
     pub idle_end: Option<Duration>,
     /// `ATTESTFS_RUN`: set for the command of a run, to its id.
@@ -102,6 +106,18 @@ pub enum StateError {
     },
 }
 
+impl StateError {
+    /// What to do about it, where the sentence does not say so.
+    pub fn next_step(&self) -> Option<String> {
+        match self {
+            Self::Io { .. } => {
+                Some("give a directory that you may write to: --state DIR".to_owned())
+            }
+            _ => None,
+        }
+    }
+}
+
 impl Environment {
     /// Reads the environment of this process.
     #[expect(
@@ -122,6 +138,8 @@ impl Environment {
             state_home: path("XDG_STATE_HOME").filter(|home| home.is_absolute()),
             home: path("HOME").filter(|home| home.is_absolute()),
             log: text("ATTESTFS_LOG"),
+            log_format: text("ATTESTFS_LOG_FORMAT"),
+            metrics: text("ATTESTFS_METRICS"),
             idle_end: text("ATTESTFS_IDLE_SECONDS")
                 .and_then(|seconds| seconds.parse().ok())
                 .map(Duration::from_secs),

@@ -25,14 +25,16 @@ use tokio::{
 use crate::{
     client::Client,
     clock::Clock,
-    commit::Attester,
+    commit::{Attester, CommitError},
     config::{Environment, StateDir, StateError, StopAt},
     control::{
-        self, Code, Failure,
+        self, Code, Failure, Watched,
         server::{attend, turn_away},
         service::Service,
     },
     lineage::{LineageError, LineageStore},
+    metrics::{self, Address, MetricsError, Page},
+    notify,
     publication::Files,
 };
 
@@ -81,6 +83,17 @@ pub enum DaemonError {
     /// The store cannot be opened.
     #[error(transparent)]
     Lineage(#[from] LineageError),
+    /// What older programs published cannot be entered where this one looks for it.
+    #[error("the publications of {}: {source}", state.display())]
+    Publications {
+        /// The state directory.
+        state: PathBuf,
+        /// Why not.
+        source: CommitError,
+    },
+    /// Nobody can look at what it counts.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
     /// The lock, the socket, or the signals.
     #[error("the daemon of {}: {source}", state.display())]
     Io {
@@ -91,9 +104,10 @@ pub enum DaemonError {
     },
 }
 
-/// Serves `state` until nobody needs it, or until SIGTERM or SIGINT. Returns at once when another
-/// daemon serves it already. With `own_session` the process leaves the session that it was started
-/// in, so that it outlives it.
+/// Serves `state` until SIGTERM or SIGINT. Returns at once when another daemon serves it already.
+/// With `own_session` somebody needed it and started it: then it leaves the session that it was
+/// started in, so that it outlives it, and ends when nobody needs it any more. At `metrics` it shows
+/// what it counts.
 ///
 /// # Errors
 /// Each variant of [`DaemonError`].
@@ -101,18 +115,23 @@ pub fn serve(
     state: &StateDir,
     environment: &Environment,
     own_session: bool,
+    metrics: Option<&Address>,
     wire: impl FnOnce(&StateDir) -> Result<Seams, DaemonError>,
 ) -> Result<(), DaemonError> {
-    if own_session {
+    let idle_end = if own_session {
         leave_session();
-    }
-    serve_until(state, environment.idle_end(), wire, signalled())
+        environment.idle_end()
+    } else {
+        environment.idle_end.unwrap_or(Duration::MAX)
+    };
+    serve_until(state, idle_end, metrics, wire, signalled())
 }
 
 /// Serves `state` until nobody needs it, or until `told` is done.
 pub(crate) fn serve_until(
     state: &StateDir,
     idle_end: Duration,
+    metrics: Option<&Address>,
     wire: impl FnOnce(&StateDir) -> Result<Seams, DaemonError>,
     told: impl Future<Output = io::Result<()>>,
 ) -> Result<(), DaemonError> {
@@ -122,6 +141,12 @@ pub(crate) fn serve_until(
         return Ok(());
     };
     let service = Arc::new(Service::new(state.clone(), wire(state)?));
+    service.prepare().map_err(|source| DaemonError::Publications {
+        state: state.root().to_path_buf(),
+        source,
+    })?;
+    let page = || Page::of_daemon(Box::new(Watched(Arc::downgrade(&service))));
+    let _metrics = metrics.map(|address| metrics::begin(address, page())).transpose()?;
     let directory = File::open(state.root()).map_err(|source| io_error(state, source))?;
     let listener = control::listen(state).map_err(|source| io_error(state, source))?;
     let result = attend_all(listener, &service, idle_end, told);
@@ -180,6 +205,7 @@ async fn reception(
     let mut tasks = JoinSet::new();
     tasks.spawn(tidy(Arc::clone(service)));
     tracing::info!("the daemon listens");
+    notify::ready();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -196,6 +222,7 @@ async fn reception(
             }
             result = &mut told => {
                 tracing::info!("the daemon is told to end");
+                notify::stopping();
                 return result;
             }
         }

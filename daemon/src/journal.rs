@@ -15,6 +15,11 @@ use rustix::{
     io::Errno,
 };
 
+use crate::metrics::counts;
+
+/// In the directory of a run.
+pub(crate) const JOURNAL_NAME: &str = "journal.jsonl";
+
 /// The most bytes of one line. A name of the longest path, with every byte escaped twice, fits.
 const LINE_BYTES_MAX: usize = 128 << 10;
 
@@ -129,10 +134,14 @@ impl Recorder for Journal {
             return;
         }
         match line.and_then(|line| append(&self.file, &line)) {
-            Ok(length) => written.length += length,
+            Ok(length) => {
+                written.length += length;
+                counts().fact(length);
+            }
             Err(failure) => {
                 tracing::error!(%failure, "nothing more is recorded of this run");
                 written.failure = Some(failure);
+                counts().journal_failed();
             }
         }
     }
@@ -150,6 +159,14 @@ fn line(fact: &Fact) -> Result<Vec<u8>, RecordError> {
 fn append(mut file: &File, line: &[u8]) -> Result<u64, RecordError> {
     file.write_all(line)?;
     Ok(line.len() as u64)
+}
+
+/// Bytes of the journal in `run_directory`, a last line that is cut off included.
+///
+/// # Errors
+/// When it is not there.
+pub fn length(run_directory: &Path) -> io::Result<u64> {
+    Ok(fs::metadata(journal_path(run_directory))?.len())
 }
 
 /// Whether a process still writes the journal in `run_directory`.
@@ -249,7 +266,7 @@ fn parse(line: &[u8], offset: u64) -> Result<Fact, ReadError> {
 }
 
 fn journal_path(run_directory: &Path) -> std::path::PathBuf {
-    run_directory.join("journal.jsonl")
+    run_directory.join(JOURNAL_NAME)
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@ pub mod artifact;
 mod cli;
 #[cfg(feature = "mount")]
 pub mod client;
-#[cfg(feature = "mount")]
 pub mod clock;
 #[cfg(feature = "mount")]
 pub mod commit;
@@ -16,13 +15,28 @@ pub mod control;
 #[cfg(feature = "mount")]
 pub mod daemon;
 #[cfg(feature = "mount")]
+mod gate;
+#[cfg(feature = "mount")]
+pub mod gc;
+#[cfg(feature = "mount")]
 pub mod journal;
 #[cfg(feature = "mount")]
 pub mod lineage;
+#[cfg(feature = "mount")]
+mod lock;
+#[cfg(feature = "mount")]
+pub mod metrics;
+#[cfg(feature = "mount")]
+mod mount;
+#[cfg(feature = "mount")]
+mod notify;
+mod policy;
 pub mod publication;
 pub mod redact;
 #[cfg(feature = "mount")]
 mod run;
+#[cfg(feature = "mount")]
+mod session;
 pub mod signer;
 mod text;
 #[cfg(feature = "mount")]

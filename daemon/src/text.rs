@@ -3,6 +3,12 @@
 #[cfg(feature = "mount")]
 use std::borrow::Cow;
 
+/// Something that people can read and type.
+#[cfg(feature = "mount")]
+pub(crate) fn is_name(text: &str) -> bool {
+    !text.trim().is_empty() && harmless(text) == text
+}
+
 /// Spells characters that a terminal obeys instead of showing, or that reorder what is around
 /// them, as `\u{..}`. The result is one line.
 pub(crate) fn harmless(text: &str) -> String {

@@ -312,7 +312,7 @@ fn fault(claims: &Claims) -> Option<String> {
 }
 
 /// A directory of this name is no publication, and neither is nothing.
-fn read_if_there(path: &Path, bytes_max: usize) -> Result<Option<Vec<u8>>, AtHandError> {
+pub(super) fn read_if_there(path: &Path, bytes_max: usize) -> Result<Option<Vec<u8>>, AtHandError> {
     match read(path, bytes_max) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(AtHandError::Unreadable { source, .. }) if is_absence(&source) => Ok(None),

@@ -1,10 +1,14 @@
 //! What attestations claim of an artifact when nobody says whom to believe. Nothing here is checked
 //! but that the attestation can be read and names this content.
 
-use std::{cmp::Reverse, collections::HashSet, path::Path};
+use std::{
+    cmp::Reverse,
+    collections::HashSet,
+    path::{Path, PathBuf},
+};
 
 use attestfs_attestation::{
-    Attestations, Bundle, Content, INCOMPLETE_TYPE, IncompleteRun, Listing, ModelManifest,
+    Attestations, Bundle, Content, INCOMPLETE_TYPE, IncompleteRun, Listing, LockUse, ModelManifest,
     OutcomeWord, Provenance, Refusal, ResourceDescriptor, SignerHint,
 };
 use attestfs_digest::Sha256;
@@ -72,6 +76,9 @@ pub enum ClaimedKind {
         run: String,
         /// On which machine.
         host: String,
+        /// The lock that has all that the run read.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        lock: Option<LockUse>,
         /// When the run started.
         started: Timestamp,
         /// When it ended, or the time of the checkpoint.
@@ -79,6 +86,14 @@ pub enum ClaimedKind {
         /// How it ended.
         outcome: OutcomeWord,
     },
+}
+
+impl Claimed {
+    /// Whether a run says this that did not end well: nobody vouches for it then.
+    pub(crate) fn is_of_failure(&self) -> bool {
+        let ClaimedKind::Run { outcome, .. } = &self.claim else { return false };
+        matches!(outcome, OutcomeWord::Failed | OutcomeWord::Unknown)
+    }
 }
 
 /// What is known of an artifact without believing anybody.
@@ -115,8 +130,9 @@ fn claimed_of_file(path: &Path, at_hand: &AtHand, watch: &dyn Watch) -> Result<C
     let content = NotJudged::unless_hashed(path, watch)?;
     let sha256 = content.digests.sha256;
     let sources = at_hand.sources(at_hand.publications(), &HashSet::from([sha256]))?;
+    let paths = [spelled(path), spelled(&behind(path))];
     let mut runs: Vec<_> = bundles(&sources, sha256)
-        .filter_map(|bundle| Run::read(&bundle)?.naming(path, sha256, &bundle, &sources))
+        .filter_map(|bundle| Run::read(&bundle)?.naming(&paths, sha256, &bundle, &sources))
         .collect();
     runs.sort_by_key(precedence);
     let models = match at_hand.given() {
@@ -132,6 +148,18 @@ fn claimed_of_file(path: &Path, at_hand: &AtHand, watch: &dyn Watch) -> Result<C
     });
     let claims = covering.take(CLAIMS_MAX).chain(runs).collect();
     Ok(Claims { content: Some(content), difference: None, claims })
+}
+
+/// What statements call a file that is seen through a mount of this program.
+#[cfg(feature = "mount")]
+fn behind(path: &Path) -> PathBuf {
+    let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    crate::mount::mounts::origin(&real)
+}
+
+#[cfg(not(feature = "mount"))]
+fn behind(path: &Path) -> PathBuf {
+    path.to_owned()
 }
 
 fn claimed_of_directory(
@@ -205,12 +233,12 @@ impl Run {
     /// else under any other.
     fn naming(
         self,
-        path: &Path,
+        paths: &[String],
         sha256: Sha256,
         bundle: &Bundle,
         sources: &Sources<'_>,
     ) -> Option<Claimed> {
-        let own = self.names_at(path, bundle, sources);
+        let own = self.names_at(paths, bundle, sources);
         let files = self.files(sources);
         let mut names = files.into_iter().filter(|(_, content)| *content == sha256).peekable();
         let any = names.peek()?.0.clone();
@@ -227,16 +255,17 @@ impl Run {
         by_signer(bundle, about, self.claim(None))
     }
 
-    /// The names that a file at this path has: relative to where the artifact was, and to where the
-    /// statement lies beside it now.
-    fn names_at(&self, path: &Path, bundle: &Bundle, sources: &Sources<'_>) -> Vec<String> {
-        let path = spelled(path);
-        let below = |root: &str| {
+    /// The names that a file at any of these paths has: relative to where the artifact was, and to
+    /// where the statement lies beside it now.
+    fn names_at(&self, paths: &[String], bundle: &Bundle, sources: &Sources<'_>) -> Vec<String> {
+        let now = sources.roots(bundle.sha256()).map(spelled);
+        let roots: Vec<String> = now.chain([self.root().to_owned()]).collect();
+        let below = |path: &String, root: &String| {
             let name = path.strip_prefix(root.trim_end_matches('/'))?.strip_prefix('/')?;
             Some(name.to_owned())
         };
-        let now = sources.roots(bundle.sha256()).filter_map(|root| below(&spelled(root)));
-        below(self.root()).into_iter().chain(now).collect()
+        let pairs = paths.iter().flat_map(|path| roots.iter().map(move |root| (path, root)));
+        pairs.filter_map(|(path, root)| below(path, root)).collect()
     }
 
     fn root(&self) -> &str {
@@ -256,6 +285,7 @@ impl Run {
             stage: definition.external_parameters.stage,
             run: details.metadata.invocation_id,
             host: definition.internal_parameters.host,
+            lock: definition.external_parameters.lock,
             started: details.metadata.started_on,
             finished: details.metadata.finished_on,
             outcome: definition.internal_parameters.outcome,
@@ -297,6 +327,6 @@ pub fn claimed_signer(bundle: &Bundle) -> String {
     match bundle.signer() {
         SignerHint::Key(hint) => hint.chars().take(100).collect(),
         SignerHint::UnnamedKey => "a key without a name".to_owned(),
-        SignerHint::Certificate => "a certificate".to_owned(),
+        SignerHint::Certificate(claimed) => claimed,
     }
 }

@@ -8,10 +8,11 @@ use std::{
 };
 
 use attestfs_attestation::{
-    Content, Entry, EntryKind, Found, OmsRefusal, Place, Refusal, TrustedKeys, Verified, Verifier,
-    escaped, is_publication,
+    Attestations, Content, Entry, EntryKind, Found, OmsRefusal, Place, Refusal, TrustedSigners,
+    Verified, Verifier, escaped, is_publication,
 };
 use attestfs_digest::Sha256;
+use jiff::Timestamp;
 
 use super::{
     at_hand::{AtHand, AtHandError, Beside, Given, PassedOver, Sources},
@@ -125,6 +126,14 @@ pub enum NotJudged {
         /// The one that was signed.
         model: PathBuf,
     },
+    /// It would not be in the mount.
+    #[error("{} does not lie below {}", path.display(), tree.display())]
+    OutsideTree {
+        /// What was meant.
+        path: PathBuf,
+        /// What would be mounted.
+        tree: PathBuf,
+    },
 }
 
 impl NotJudged {
@@ -177,17 +186,19 @@ impl Artifact {
     }
 }
 
-/// Makes the checks of `verify` on an artifact, with what is at hand.
+/// Makes the checks of `verify` on an artifact, with what is at hand. Certificates count that are
+/// valid `now`.
 ///
 /// # Errors
 /// The first check that failed; or what keeps us from making the checks.
 pub fn judge(
     artifact: &Artifact,
     at_hand: &AtHand,
-    keys: &TrustedKeys,
+    signers: &TrustedSigners,
+    now: Timestamp,
     watch: &dyn Watch,
 ) -> Result<Judged, NotJudged> {
-    let judge = Judge { at_hand, keys, watch };
+    let judge = Judge { at_hand, signers, now, watch };
     let mut judged = match artifact {
         Artifact::File(path) => judge.file(path),
         Artifact::Directory(path) => judge.directory(path),
@@ -209,7 +220,8 @@ impl Judged {
 
 pub(super) struct Judge<'a> {
     pub(super) at_hand: &'a AtHand,
-    pub(super) keys: &'a TrustedKeys,
+    pub(super) signers: &'a TrustedSigners,
+    pub(super) now: Timestamp,
     pub(super) watch: &'a dyn Watch,
 }
 
@@ -223,7 +235,7 @@ impl Judge<'_> {
         }
     }
 
-    /// By the nearest publication that a trusted key signed and that speaks of the file, or else by
+    /// By the nearest publication that a trusted signer made and that speaks of the file, or else by
     /// the state. A stranger's publication in some directory above says nothing of it.
     fn file_around(&self, path: &Path, content: Content) -> Result<Judged, NotJudged> {
         let mut passed = Passed::default();
@@ -359,8 +371,12 @@ impl Judge<'_> {
         self.files(&sources, &files.iter().map(found).collect::<Vec<_>>())
     }
 
+    pub(super) fn verifier<'s>(&'s self, source: &'s dyn Attestations) -> Verifier<'s> {
+        Verifier::new(self.signers, source, self.now)
+    }
+
     fn files(&self, sources: &Sources<'_>, files: &[Found]) -> Result<Judged, NotJudged> {
-        let verified = Verifier::new(self.keys, sources).files(files)?;
+        let verified = self.verifier(sources).files(files)?;
         Ok(Judged::new(verified, Completeness::NotCovered, files.len()))
     }
 }

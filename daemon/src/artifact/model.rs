@@ -6,8 +6,7 @@ use std::{
 };
 
 use attestfs_attestation::{
-    Claims, Content, Covered, Examined, Found, ModelManifest, Place, Refusal, SignedModel,
-    Verifier, escaped,
+    Claims, Content, Covered, Examined, Found, ModelManifest, Place, Refusal, SignedModel, escaped,
 };
 
 use super::{
@@ -65,7 +64,7 @@ impl Judge<'_> {
     /// Checks 1 to 5 of a model signature, which need nothing else.
     pub(super) fn signed_model(&self, signature: &[u8]) -> Result<SignedModel, Refusal> {
         let nothing = Claims::default();
-        Verifier::new(self.keys, &nothing).model_signature(signature)
+        self.verifier(&nothing).model_signature(signature)
     }
 
     pub(super) fn one_of_model(
@@ -103,7 +102,7 @@ impl Judge<'_> {
         covered: &Covered,
         sources: &'s Sources<'_>,
     ) -> Result<Examined<'s>, Refusal> {
-        Verifier::new(self.keys, sources).covered(covered)
+        self.verifier(sources).covered(covered)
     }
 
     /// Files that the signature leaves out, and that the run which made the rest wrote as well. Only

@@ -7,9 +7,10 @@ use std::{
 
 use attestfs_attestation::{
     ArtifactRoot, Bundle, CLAIMS_LINES_MAX, Claims, Commit, CommitKind, Inputs, Material,
-    MaterialDigests, Origin, Outcome, Output, Refusal, RunDescription, SigningKey, TrustedKeys,
+    MaterialDigests, Origin, Outcome, Output, Refusal, RunDescription, SigningKey, TrustedSigners,
     model_statement,
 };
+use jiff::Timestamp;
 
 use super::{
     About, Artifact, AtHand, ClaimedKind, Completeness, Directory, Judged, NotJudged, Unwatched,
@@ -19,6 +20,8 @@ use crate::{
     config::{Environment, StateDir},
     publication::{DurableFiles, Shelf},
 };
+
+const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
 /// A directory in which runs have been, and the key that they signed with.
 struct Lab {
@@ -100,18 +103,18 @@ impl Lab {
     fn judge(&self, path: &str) -> Result<Judged, NotJudged> {
         let artifact = Artifact::at(&self.path(path)).unwrap();
         let at_hand = AtHand::around(&artifact, Some(&self.state()))?;
-        judge(&artifact, &at_hand, &self.trusted(), &Unwatched)
+        judge(&artifact, &at_hand, &self.trusted(), NOW, &Unwatched)
     }
 
     fn judge_by(&self, path: &str, bundle: &str) -> Result<Judged, NotJudged> {
         let artifact = Artifact::at(&self.path(path)).unwrap();
         let at_hand = AtHand::around(&artifact, Some(&self.state()))?;
         let at_hand = at_hand.and_bundle(&self.path(bundle))?;
-        judge(&artifact, &at_hand, &self.trusted(), &Unwatched)
+        judge(&artifact, &at_hand, &self.trusted(), NOW, &Unwatched)
     }
 
-    fn trusted(&self) -> TrustedKeys {
-        TrustedKeys::new([self.key.verifying_key()])
+    fn trusted(&self) -> TrustedSigners {
+        TrustedSigners::keys([self.key.verifying_key()])
     }
 }
 
@@ -132,6 +135,7 @@ fn run() -> RunDescription {
         inputs: Inputs::Opened,
         labels: BTreeMap::new(),
         started: "2026-01-02T03:04:05Z".parse().unwrap(),
+        lock: None,
         attestfs_version: "0.1.0".to_owned(),
     }
 }

@@ -31,6 +31,13 @@ impl<'a> Tree<'a> {
         self.hash(|name| !is_publication(&name.to_string_lossy()), watch)
     }
 
+    /// The regular files that are no publications, relative to the directory.
+    pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
+        let files = self.found.iter().filter(|found| matches!(found.kind, Kind::File { .. }));
+        let paths = files.map(|found| found.path.as_path());
+        paths.filter(|path| !is_publication(&path.to_string_lossy()))
+    }
+
     /// What a model signature speaks of.
     pub(super) fn signed(
         &self,

@@ -4,14 +4,19 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read, Seek, SeekFrom},
     os::unix::fs::{MetadataExt, OpenOptionsExt},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
     time::Duration,
 };
 
 use super::{Client, ClientError, PushHandler};
-use crate::config::StateDir;
+use crate::{
+    config::StateDir,
+    metrics,
+    mount::mounts::{self, Mounted},
+    notify,
+};
 
 /// How often a daemon that was started is asked whether it listens, and how long between.
 const ATTEMPTS_MAX: u32 = 1200;
@@ -25,9 +30,6 @@ const LOG_TAIL_BYTES: u64 = 4096;
 
 /// How often, inside a run, it is looked for the daemon that the run starts.
 const RUN_ATTEMPTS_MAX: u32 = 800;
-
-/// The type that mounts of runs have in `mountinfo`.
-const MOUNT_TYPE: &str = "fuse.attestfs";
 
 /// Connects to the daemon of `state`; starts it when there is none, and waits until it answers.
 /// Among the mounts of a run none is started, as in [`connect_within_run`].
@@ -84,14 +86,7 @@ fn wait_for_run(
 
 /// Whether this process lives in the mount namespace of a run, or of one that it belongs to.
 pub fn sees_mounts_of_a_run() -> bool {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    mounts.lines().any(is_of_a_run)
-}
-
-/// `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw`
-fn is_of_a_run(mount: &str) -> bool {
-    let after = mount.split_once(" - ").map(|(_, after)| after);
-    after.and_then(|after| after.split(' ').next()) == Some(MOUNT_TYPE)
+    mounts::all().iter().any(Mounted::is_of_a_run)
 }
 
 /// Asks until the daemon answers, or has failed. One that ended well has left the place to another
@@ -118,11 +113,13 @@ fn wait_for(
 
 /// Starts this program as daemon, in a session of its own, writing to the log.
 fn start(state: &StateDir) -> io::Result<Child> {
-    let log = log(state)?;
+    let log = log(&state.daemon_log())?;
     Command::new(program()?)
         .args(["daemon", "--foreground", "--own-session", "--state"])
         .arg(state.root())
         .current_dir("/")
+        .env_remove(notify::SOCKET)
+        .env_remove(metrics::VARIABLE)
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)
@@ -131,7 +128,7 @@ fn start(state: &StateDir) -> io::Result<Child> {
 
 /// This program by its path, so that its name is shown; by its inode when an upgrade has put another
 /// one there, or none, since this process began.
-fn program() -> io::Result<PathBuf> {
+pub(crate) fn program() -> io::Result<PathBuf> {
     let running = PathBuf::from("/proc/self/exe");
     let path = std::env::current_exe()?;
     let same = match (fs::metadata(&path), fs::metadata(&running)) {
@@ -141,11 +138,10 @@ fn program() -> io::Result<PathBuf> {
     Ok(if same { path } else { running })
 }
 
-fn log(state: &StateDir) -> io::Result<File> {
-    let path = state.daemon_log();
-    let too_long = fs::metadata(&path).is_ok_and(|log| log.len() > LOG_BYTES_MAX);
+pub(crate) fn log(path: &Path) -> io::Result<File> {
+    let too_long = fs::metadata(path).is_ok_and(|log| log.len() > LOG_BYTES_MAX);
     if too_long {
-        File::options().write(true).open(&path)?.set_len(0)?;
+        File::options().write(true).open(path)?.set_len(0)?;
     }
     OpenOptions::new().create(true).append(true).mode(0o600).open(path)
 }
@@ -161,7 +157,7 @@ fn not_started(state: &StateDir, what: &str) -> ClientError {
     }
 }
 
-fn last_line(log: &std::path::Path) -> io::Result<String> {
+pub(crate) fn last_line(log: &Path) -> io::Result<String> {
     let mut file = File::open(log)?;
     let length = file.seek(SeekFrom::End(0))?;
     file.seek(SeekFrom::Start(length.saturating_sub(LOG_TAIL_BYTES)))?;
@@ -175,18 +171,6 @@ fn last_line(log: &std::path::Path) -> io::Result<String> {
 mod tests {
     use super::*;
     use crate::config::Environment;
-
-    #[test]
-    fn only_the_type_of_a_mount_says_that_a_run_made_it() {
-        let mount =
-            |kind: &str| format!("99 35 0:52 / /data/fuse.attestfs rw - {kind} attestfs rw");
-        assert!(is_of_a_run(&mount("fuse.attestfs")));
-        for other in ["fuse", "fuse.sshfs", "ext4", "fuse.attestfs2", ""] {
-            assert!(!is_of_a_run(&mount(other)), "{other}");
-        }
-        assert!(!is_of_a_run(""));
-        assert!(!sees_mounts_of_a_run());
-    }
 
     #[test]
     fn a_daemon_that_fails_is_reported_with_the_last_line_of_its_log() {

@@ -24,8 +24,8 @@ const HEADER_BYTES: usize = 4;
 /// Bytes that are taken from the socket at a time.
 const PIECE_BYTES: usize = 64 << 10;
 
-/// Descriptors that may wait for the frame that speaks of them.
-const DESCRIPTORS_MAX: usize = 1;
+/// Descriptors that may travel with one frame.
+const DESCRIPTORS_MAX: usize = 2;
 
 /// Why the bytes on the socket are no frame. The connection cannot go on after any of these.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +40,7 @@ pub enum FrameError {
     #[error("a frame that is no message: {0}")]
     Malformed(#[source] serde_json::Error),
     /// Descriptors that no frame speaks of.
-    #[error("more than one descriptor at a time")]
+    #[error("more descriptors than one frame may bring")]
     Descriptors,
     /// The other side left in the middle of a frame.
     #[error("the connection ended in the middle of a frame")]
@@ -67,14 +67,28 @@ pub fn encode(message: &impl Serialize) -> Result<Vec<u8>, FrameError> {
 }
 
 /// Puts pieces of a stream together to messages. Holds no more than one frame and one piece.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct FrameReader {
     bytes: Vec<u8>,
     descriptors: Vec<OwnedFd>,
+    /// Descriptors that may wait for the frame that speaks of them.
+    descriptors_max: usize,
+}
+
+impl Default for FrameReader {
+    /// For a conversation in which a frame brings one descriptor at most.
+    fn default() -> Self {
+        Self { bytes: Vec::new(), descriptors: Vec::new(), descriptors_max: 1 }
+    }
 }
 
 impl FrameReader {
-    /// Takes the next piece from `socket`, with the descriptor that travels with it. Returns its
+    /// For a conversation in which a frame may bring two descriptors.
+    pub fn of_pairs() -> Self {
+        Self { descriptors_max: DESCRIPTORS_MAX, ..Self::default() }
+    }
+
+    /// Takes the next piece from `socket`, with the descriptors that travel with it. Returns its
     /// length, 0 when the other side has left between two frames. Works on blocking and on
     /// non-blocking sockets.
     ///
@@ -103,6 +117,25 @@ impl FrameReader {
         Ok(received.bytes)
     }
 
+    /// Waits for the next message on a blocking socket.
+    ///
+    /// # Errors
+    /// As [`FrameReader::receive`] and [`FrameReader::message`]; [`FrameError::Torn`] when the other side
+    /// has left.
+    pub fn next_message<T: DeserializeOwned>(
+        &mut self,
+        socket: impl AsFd,
+    ) -> Result<T, FrameError> {
+        loop {
+            if let Some(message) = self.message()? {
+                return Ok(message);
+            }
+            if self.receive(socket.as_fd())? == 0 {
+                return Err(FrameError::Torn);
+            }
+        }
+    }
+
     /// The next whole message, `None` while there is none.
     ///
     /// # Errors
@@ -128,11 +161,17 @@ impl FrameReader {
         self.descriptors.pop()
     }
 
+    /// The two descriptors that came with the frames read so far, in the order in which they were
+    /// sent.
+    pub fn pair(&mut self) -> Option<[OwnedFd; 2]> {
+        std::mem::take(&mut self.descriptors).try_into().ok()
+    }
+
     fn take(&mut self, piece: &[u8]) -> Result<(), FrameError> {
         if piece.is_empty() && !self.bytes.is_empty() {
             return Err(FrameError::Torn);
         }
-        if self.descriptors.len() > DESCRIPTORS_MAX {
+        if self.descriptors.len() > self.descriptors_max {
             return Err(FrameError::Descriptors);
         }
         self.bytes.extend_from_slice(piece);
@@ -145,17 +184,30 @@ impl FrameReader {
 /// # Errors
 /// What the socket says.
 pub fn send(
-    mut socket: &UnixStream,
+    socket: &UnixStream,
     frame: &[u8],
     descriptor: Option<BorrowedFd<'_>>,
 ) -> io::Result<()> {
-    let Some(descriptor) = descriptor else {
+    send_with(socket, frame, descriptor.as_slice())
+}
+
+/// Writes one frame, with descriptors travelling on its first bytes, two at most.
+///
+/// # Errors
+/// What the socket says.
+pub fn send_with(
+    mut socket: &UnixStream,
+    frame: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    if descriptors.is_empty() {
         return socket.write_all(frame);
-    };
-    let descriptors = [descriptor];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    }
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
+    if !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)) {
+        return Err(io::Error::other("too many descriptors for one frame"));
+    }
     let sent =
         sendmsg(socket.as_fd(), &[IoSlice::new(frame)], &mut ancillary, SendFlags::NOSIGNAL)?;
     socket.write_all(&frame[sent..])

@@ -1,19 +1,20 @@
 //! What is said on the control socket. `daemon/DESIGN.md` tells the same message by message.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
-use attestfs_attestation::{CommitKind, KeyHint, LeftOut, RunDescription};
+use attestfs_attestation::{CommitKind, KeyHint, LeftOut, LockUse, Outcome, RunDescription};
 use attestfs_digest::{Digests, Sha256};
 use attestfs_fs::Identity;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::gc::{GarbageReport, Scope};
 use crate::lineage::{
-    Attestation, CommitId, Direction, Graph, Material, Run, RunEnd, RunId, RunOutputs,
+    Attestation, CommitId, Direction, Graph, Material, RefusedOpen, Run, RunEnd, RunId, RunOutputs,
 };
 
 /// Of this protocol. Both sides must have the same: client and daemon are one program.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The first frame in each direction. Every later version can read it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,8 +50,8 @@ pub enum FromClient {
     Answer {
         /// Of the push.
         id: u64,
-        /// The report of the checkpoint, or why there is none.
-        answer: Answer<CommitReport>,
+        /// What came of it, or why nothing did.
+        answer: Answer<Pushed>,
     },
 }
 
@@ -65,7 +66,7 @@ pub enum FromDaemon {
         /// The reply, or why there is none.
         answer: Answer<Reply>,
     },
-    /// Asks the process that serves a run for something.
+    /// Asks the process that serves a run or a mount for something.
     Push {
         /// Chosen by the daemon, and repeated in the answer.
         id: u64,
@@ -90,9 +91,17 @@ pub enum Answer<T> {
 pub enum Request {
     /// How the daemon is. Also the way to see that it is there.
     Status,
-    /// Lends a private key for the life of this connection. Its descriptor travels with the frame;
-    /// no other frame may carry one. Commits that waited for this key go on.
+    /// How the daemon is, and all runs and mounts that are served now.
+    Overview,
+    /// Lends a private key for the life of this connection. Its descriptor travels with the frame.
+    /// Commits that waited for this key go on.
     PresentKey,
+    /// Lends a descriptor of a tree for the life of this connection: where the tree of this name
+    /// lies, when its path leads to a mount, or nowhere. The descriptor travels with the frame.
+    PresentTree {
+        /// Absolute, escaped, as runs call the tree.
+        tree: String,
+    },
     /// A run begins, and lives as long as this connection and its locked journal. Asked again on a
     /// new connection, the run is taken up by it.
     RunBegin {
@@ -127,6 +136,38 @@ pub enum Request {
         /// Absolute.
         path: String,
     },
+    /// A mount is served, and lives as long as this connection. Asked again on a new connection,
+    /// it is taken up by it.
+    MountBegin {
+        /// What the mount says of itself.
+        mount: Box<MountDescription>,
+    },
+    /// Opens a stage on a mount: from now on its requests are those of a run. Refused while another
+    /// stage is open.
+    StageOpen {
+        /// Absolute: the mount point, or the backing directory, or below one of them.
+        path: String,
+        /// Which stage.
+        stage: Box<StageOrder>,
+    },
+    /// Closes the stage of a mount as a success, and makes attestations of what it wrote.
+    StageClose {
+        /// As in [`Request::StageOpen`].
+        path: String,
+    },
+    /// Ends the stage of a mount as a failure. What it wrote is recorded, and nobody vouches for it.
+    StageAbort {
+        /// As in [`Request::StageOpen`].
+        path: String,
+    },
+    /// Has a mount unmounted. A stage that began with the mount ends as a success; one that
+    /// somebody opened has to be closed or aborted before.
+    Unmount {
+        /// As in [`Request::StageOpen`].
+        path: String,
+        /// Whether those who still use the mount may go on until they let go of it.
+        lazy: bool,
+    },
     /// Where a version came from, or what became of it.
     Lineage {
         /// The question.
@@ -154,6 +195,14 @@ pub enum Request {
         /// Its id, or the beginning of it if no other begins so.
         run: RunId,
     },
+    /// What the state directory keeps about content that is gone.
+    Collect {
+        /// How much of it.
+        scope: Scope,
+        /// The name of the plan that is to be carried out, if it still holds; without one nothing
+        /// is freed.
+        agreed: Option<Sha256>,
+    },
 }
 
 impl Request {
@@ -167,17 +216,31 @@ impl Request {
 pub enum Reply {
     /// To [`Request::Status`].
     Status(StatusReport),
+    /// To [`Request::Overview`].
+    Overview(Box<Overview>),
     /// To [`Request::PresentKey`]: how the key is called from now on.
     Key {
         /// Hex SHA-256 of the public key's PEM text, as in the bundles it signs.
         hint: KeyHint,
     },
-    /// To [`Request::RunBegin`] and [`Request::RunEnd`].
+    /// To [`Request::RunBegin`], [`Request::RunEnd`], [`Request::MountBegin`] and
+    /// [`Request::PresentTree`].
     Done,
     /// To [`Request::Digests`]: as many as were asked for.
     Digests(Vec<Option<Digests>>),
-    /// To [`Request::Commit`] and [`Request::Checkpoint`].
+    /// To [`Request::Commit`], [`Request::Checkpoint`], [`Request::StageClose`] and
+    /// [`Request::StageAbort`].
     Commit(CommitReport),
+    /// To [`Request::StageOpen`].
+    StageOpened {
+        /// Of the stage.
+        run: RunId,
+    },
+    /// To [`Request::Unmount`].
+    Unmounted {
+        /// What was attested, when the mount was a stage and is no longer used.
+        report: Option<CommitReport>,
+    },
     /// To [`Request::Lineage`].
     Lineage(Graph),
     /// To [`Request::Attestations`].
@@ -193,9 +256,11 @@ pub enum Reply {
     Stages(Vec<RunSummary>),
     /// To [`Request::Stage`].
     Stage(Box<StageDetails>),
+    /// To [`Request::Collect`].
+    Garbage(Box<GarbageReport>),
 }
 
-/// What the daemon asks of the process that serves a run.
+/// What the daemon asks of the process that serves a run or a mount.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "push")]
 pub enum Push {
@@ -207,6 +272,90 @@ pub enum Push {
         /// Absolute, below one of the run's trees.
         path: String,
     },
+    /// Carry out [`Request::StageOpen`].
+    StageOpen {
+        /// Of the mount.
+        mount: String,
+        /// Which stage.
+        stage: Box<StageOrder>,
+    },
+    /// End the open stage of the mount: order its commit and answer with the report.
+    StageEnd {
+        /// Of the mount.
+        mount: String,
+        /// As what it ends.
+        outcome: Outcome,
+    },
+    /// Say how you are.
+    Condition,
+    /// Carry out [`Request::Unmount`].
+    Unmount {
+        /// Of the mount.
+        mount: String,
+        /// As in the request.
+        lazy: bool,
+    },
+}
+
+/// What came of a [`Push`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "pushed", content = "value")]
+pub enum Pushed {
+    /// To [`Push::Checkpoint`] and [`Push::StageEnd`].
+    Committed(CommitReport),
+    /// To [`Push::StageOpen`].
+    Opened {
+        /// Of the stage.
+        run: RunId,
+    },
+    /// To [`Push::Condition`].
+    Condition(Condition),
+    /// To [`Push::Unmount`].
+    Unmounted {
+        /// As in [`Reply::Unmounted`].
+        report: Option<CommitReport>,
+    },
+}
+
+/// What a mount says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MountDescription {
+    /// A plain name, chosen by the process that serves it.
+    pub id: String,
+    /// Where its users see it: absolute, escaped. None when a descriptor was handed over.
+    pub mount_point: Option<String>,
+    /// What lies behind it, as statements call it: absolute, escaped.
+    pub origin: String,
+    /// Whether nothing can be written through it.
+    pub read_only: bool,
+    /// The policy file that its gate follows.
+    pub policy: Option<PathBuf>,
+    /// The process that serves it.
+    pub pid: u32,
+    /// When it was mounted.
+    pub started: Timestamp,
+}
+
+/// Which stage is to be opened on a mount. Paths are absolute as users see them, or relative to the
+/// mount's root; escaped.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct StageOrder {
+    /// Its name.
+    pub stage: String,
+    /// `--in`.
+    pub inputs: Vec<String>,
+    /// `--out`; without any, everything that is written.
+    pub outputs: Vec<String>,
+    /// `--label`.
+    pub labels: BTreeMap<String, String>,
+    /// What is executed, as far as whoever opens the stage says so.
+    pub command: Vec<String>,
+    /// Whether `model.sig` may cover files that no run wrote.
+    pub adopt: bool,
+    /// Whether a checkpoint is made whenever a complete model appears below an output.
+    pub checkpoint_rule: bool,
 }
 
 /// Of what attestations are made.
@@ -226,6 +375,10 @@ pub struct CommitOrder {
     pub artifacts: Vec<ArtifactOrder>,
     /// Whether files that no run of this store wrote are hashed and signed all the same.
     pub adopt: bool,
+    /// The lock that the run has written, or turned out to obey. One that was enforced is part of the
+    /// run's description.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lock: Option<LockUse>,
     /// Hint of a presented key; without it the default key of the state directory signs.
     pub signer: Option<KeyHint>,
 }
@@ -253,6 +406,11 @@ pub struct CommitReport {
     pub commit: CommitId,
     /// One for each ordered artifact, in the same order.
     pub artifacts: Vec<ArtifactReport>,
+}
+
+impl CommitReport {
+    /// Why there is no attestation of an output that nobody made.
+    pub const NOTHING_THERE: &str = "there is nothing";
 }
 
 /// What a commit made of one artifact.
@@ -343,8 +501,88 @@ pub struct StatusReport {
     pub state: PathBuf,
     /// Runs that a connection speaks for.
     pub live_runs: Vec<RunId>,
+    /// Mounts that a connection speaks for.
+    #[serde(default)]
+    pub mounts: Vec<MountSummary>,
     /// Commits that are frozen and not yet published.
     pub pending: Vec<PendingCommit>,
+}
+
+/// A mount that is served now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MountSummary {
+    /// What it says of itself.
+    #[serde(flatten)]
+    pub mount: MountDescription,
+    /// The run of the stage that is open on it.
+    pub run: Option<RunId>,
+}
+
+/// The daemon and all that is served now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Overview {
+    /// The daemon itself.
+    pub daemon: StatusReport,
+    /// The runs, those of stages on mounts as well.
+    pub runs: Vec<LiveRun>,
+    /// The mounts.
+    pub mounts: Vec<ServedMount>,
+}
+
+/// A run that is served now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LiveRun {
+    /// Its id.
+    pub run: RunId,
+    /// The step of the pipeline.
+    pub stage: String,
+    /// Absolute paths of its trees, escaped.
+    pub trees: Vec<String>,
+    /// Since when the store has taken in nothing of the journal, if it is behind. It takes in what
+    /// happened when something of the run is committed.
+    pub behind_since: Option<Timestamp>,
+    /// Bytes of the journal that the store has not taken in.
+    pub bytes_behind: u64,
+    /// None when the process that serves it does not answer.
+    pub condition: Option<Condition>,
+}
+
+/// A mount that is served now, with its process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServedMount {
+    /// The mount and its stage.
+    #[serde(flatten)]
+    pub summary: MountSummary,
+    /// None when the process that serves it does not answer.
+    pub condition: Option<Condition>,
+}
+
+/// How a process is that serves runs or mounts, since it began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    /// What its gate has refused.
+    pub refused: u64,
+    /// What it would have refused but for audit mode.
+    pub tolerated: u64,
+    /// Files that were read and whose digest is still missing.
+    pub files_to_hash: u64,
+}
+
+impl Condition {
+    /// Of the process that asks.
+    pub(crate) fn of_this_process() -> Self {
+        let meter = attestfs_fs::meter();
+        Self {
+            refused: meter.refused_so_far(),
+            tolerated: meter.tolerated_so_far(),
+            files_to_hash: meter.files_to_hash(),
+        }
+    }
 }
 
 /// A commit that is frozen and not yet published.
@@ -356,6 +594,8 @@ pub struct PendingCommit {
     pub run: RunId,
     /// Hint of the key that has to sign it.
     pub signer: KeyHint,
+    /// The time that its statements bear.
+    pub since: Timestamp,
     /// Why it waits, and for what.
     pub waits_for: String,
 }
@@ -380,6 +620,8 @@ pub struct StageDetails {
     pub outputs: RunOutputs,
     /// What was attested of it, newest first, at most [`StageDetails::RECORDS_MAX`].
     pub attestations: Vec<Attestation>,
+    /// What the gate refused it, oldest first, at most [`StageDetails::RECORDS_MAX`].
+    pub refusals: Vec<RefusedOpen>,
 }
 
 impl StageDetails {
@@ -413,6 +655,12 @@ pub enum Code {
     Forbidden,
     /// There is no such run, or no live one where one is needed.
     UnknownRun,
+    /// No mount is served there.
+    UnknownMount,
+    /// A stage is open where none may be, or none is open where one is needed.
+    Stage,
+    /// Somebody uses the mount.
+    Busy,
     /// The run has ended already.
     RunEnded,
     /// There is no such attestation or version.

@@ -3,17 +3,22 @@
 mod frame;
 mod keys;
 mod message;
+mod mounts;
+mod passing;
 pub(crate) mod server;
 pub(crate) mod service;
 mod socket;
 #[cfg(test)]
 mod tests;
 mod visitor;
+mod watched;
 
-pub use frame::{FRAME_BYTES_MAX, FrameError, FrameReader, encode, send};
+pub use frame::{FRAME_BYTES_MAX, FrameError, FrameReader, encode, send, send_with};
 pub use message::{
     Answer, ArtifactOrder, ArtifactReport, AttestationFilter, Code, CommitOrder, CommitReport,
-    Failure, FromClient, FromDaemon, Hello, LineageQuestion, LineageRoot, ModelSignature,
-    PendingCommit, Push, Reply, Request, RunSummary, StageDetails, StatusReport, VERSION,
+    Condition, Failure, FromClient, FromDaemon, Hello, LineageQuestion, LineageRoot, LiveRun,
+    ModelSignature, MountDescription, MountSummary, Overview, PendingCommit, Push, Pushed, Reply,
+    Request, RunSummary, ServedMount, StageDetails, StageOrder, StatusReport, VERSION,
 };
 pub use socket::{connect, listen, unlisten};
+pub(crate) use watched::Watched;

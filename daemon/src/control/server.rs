@@ -15,22 +15,16 @@ use tokio::{
 };
 
 use super::{
-    Code, Failure, FrameError, FrameReader, FromClient, FromDaemon, Hello, Push, Reply, Request,
-    VERSION, encode,
-    service::{Service, no_live_run},
-    visitor::Visitor,
+    Code, Failure, FrameError, FrameReader, FromClient, FromDaemon, Hello, Reply, Request, VERSION,
+    encode, passing::pass_on, service::Service, visitor::Visitor,
 };
-use crate::{config::effective_user, lineage::RunId};
+use crate::config::effective_user;
 
 /// How long a client may take to say hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a client may take to read one reply.
 const WRITE_TIMEOUT: Duration = Duration::from_mins(1);
-
-/// How long a run may take to bring its writers to rest and have a checkpoint made. Hashing what
-/// was written last is part of it.
-const CHECKPOINT_TIMEOUT: Duration = Duration::from_mins(30);
 
 /// Requests of one connection that are at work at a time.
 const REQUESTS_MAX: usize = 16;
@@ -42,10 +36,6 @@ const REPLIES_MAX: usize = 32;
 /// takes a dead process' descriptors away one after the other, and then as often as does no harm.
 const LOST_PAUSE_MIN: Duration = Duration::from_millis(20);
 const LOST_PAUSE_MAX: Duration = Duration::from_secs(5);
-
-/// How often a checkpoint looks for a run that has lost its daemon, and how long between.
-const RETURN_ATTEMPTS_MAX: u32 = 200;
-const RETURN_PAUSE: Duration = Duration::from_millis(50);
 
 /// Speaks with one client until it leaves, and then settles the runs it spoke for.
 pub(crate) async fn attend(service: Arc<Service>, stream: UnixStream) {
@@ -72,6 +62,7 @@ pub(crate) async fn attend(service: Arc<Service>, stream: UnixStream) {
         visitor.reply(FromDaemon::Reply { id: 0, answer }).await;
     }
     visitor.left();
+    service.mounts().remove_of(&visitor);
     // What was asked for is carried out even if nobody waits for it: an end of a stage, above all.
     while requests.join_next().await.is_some() {}
     settle(&service, &visitor).await;
@@ -122,7 +113,8 @@ impl Conversation {
 
     /// Carries out one request on a task of its own, as soon as there is room for it.
     async fn call(&mut self, id: u64, request: Request, requests: &mut JoinSet<()>) {
-        let takes_descriptor = matches!(request, Request::PresentKey);
+        let takes_descriptor = matches!(request, Request::PresentKey | Request::PresentTree { .. });
+        let takes_key = matches!(request, Request::PresentKey);
         let descriptor = takes_descriptor.then(|| self.reader.descriptor()).flatten();
         let (service, visitor) = (Arc::clone(&self.service), Arc::clone(&self.visitor));
         let permit = Arc::clone(&self.at_work).acquire_owned().await;
@@ -130,7 +122,7 @@ impl Conversation {
             let answer = answer(&service, &visitor, request, descriptor).await.into();
             visitor.reply(FromDaemon::Reply { id, answer }).await;
             drop(permit);
-            if takes_descriptor {
+            if takes_key {
                 block(&service, Service::resume).await;
             }
         });
@@ -155,38 +147,14 @@ async fn answer(
     request: Request,
     descriptor: Option<OwnedFd>,
 ) -> Result<Reply, Failure> {
-    if let Request::Checkpoint { path } = request {
-        return checkpoint(service, path).await;
-    }
+    let request = match pass_on(service, request).await {
+        Ok(answer) => return answer,
+        Err(own) => own,
+    };
     let (service, visitor) = (Arc::clone(service), Arc::clone(visitor));
     tokio::task::spawn_blocking(move || service.answer(&visitor, request, descriptor))
         .await
         .unwrap_or_else(|panic| Err(Failure::new(Code::Store, format!("internal error: {panic}"))))
-}
-
-/// Has the run that observes `path` make a checkpoint. It answers when that is published.
-async fn checkpoint(service: &Arc<Service>, path: String) -> Result<Reply, Failure> {
-    let observer = observer(service, &path).await;
-    let (run, visitor) = observer.ok_or_else(|| no_live_run(&path))?;
-    let push = Push::Checkpoint { run, path };
-    let late = |_| Failure::new(Code::Timeout, "the run did not make the checkpoint in time");
-    let report = timeout(CHECKPOINT_TIMEOUT, visitor.ask(push)).await.map_err(late)??;
-    Ok(Reply::Commit(report))
-}
-
-/// The run that observes `path`. One that lives may not have come back yet to a daemon that is new.
-async fn observer(service: &Arc<Service>, path: &str) -> Option<(RunId, Arc<Visitor>)> {
-    for _ in 0..RETURN_ATTEMPTS_MAX {
-        // Asked first, so that a run which comes back in between is found.
-        let wanted = path.to_owned();
-        let is_awaited = block(service, move |service| service.awaits_run_at(&wanted)).await;
-        let found = service.runs().at(path);
-        if found.is_some() || is_awaited != Some(true) {
-            return found;
-        }
-        sleep(RETURN_PAUSE).await;
-    }
-    None
 }
 
 /// Ends the runs that a connection spoke for when it was lost, once their processes are gone. One
@@ -207,7 +175,7 @@ async fn settle(service: &Arc<Service>, visitor: &Arc<Visitor>) {
 }
 
 /// Runs `work` where it may wait.
-async fn block<T: Send + 'static>(
+pub(super) async fn block<T: Send + 'static>(
     service: &Arc<Service>,
     work: impl FnOnce(&Service) -> T + Send + 'static,
 ) -> Option<T> {

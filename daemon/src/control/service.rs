@@ -7,21 +7,25 @@ use attestfs_digest::Sha256;
 use jiff::Timestamp;
 
 use super::{
-    AttestationFilter, Code, CommitOrder, Failure, Hello, LineageQuestion, LineageRoot, Reply,
-    Request, RunSummary, StageDetails, StatusReport,
+    AttestationFilter, Code, CommitOrder, Failure, Hello, LineageQuestion, LineageRoot,
+    MountDescription, MountSummary, Overview, Reply, Request, RunSummary, ServedMount,
+    StageDetails, StatusReport,
     keys::Keys,
+    mounts::LiveMounts,
     visitor::{LiveRuns, Visitor},
 };
 use crate::{
     clock::Clock,
-    commit::{CommitError, Committer, Room},
+    commit::{CommitError, Committer, LentTrees, Room},
     config::{StateDir, is_plain_name},
     daemon::Seams,
+    gc::{self, GcError},
     journal,
     lineage::{
         Attestation, AttestationQuery, Bounds, LineageError, LineageStore, Run, RunId, VersionId,
         latest, trace,
     },
+    mount,
     publication::Shelf,
 };
 
@@ -41,18 +45,22 @@ pub(crate) struct Service {
     keys: Arc<Keys>,
     clock: Arc<dyn Clock>,
     runs: LiveRuns,
+    mounts: LiveMounts,
+    trees: Arc<LentTrees>,
     started: Timestamp,
 }
 
 impl Service {
     pub(crate) fn new(state: StateDir, seams: Seams) -> Self {
         let keys = Arc::new(Keys::new(state.clone()));
+        let trees = Arc::new(LentTrees::default());
         let room = Room {
             store: seams.store,
             files: seams.files,
             shelf: Shelf::of(&state),
             attester: seams.attester,
             keys: Arc::clone(&keys) as _,
+            trees: Arc::clone(&trees),
             state,
             stop_at: seams.stop_at,
         };
@@ -62,6 +70,8 @@ impl Service {
             started: seams.clock.now(),
             clock: seams.clock,
             runs: LiveRuns::default(),
+            mounts: LiveMounts::default(),
+            trees,
         }
     }
 
@@ -69,7 +79,11 @@ impl Service {
         &self.runs
     }
 
-    /// Answers every request but [`Request::Checkpoint`], which another process answers.
+    pub(super) fn mounts(&self) -> &LiveMounts {
+        &self.mounts
+    }
+
+    /// Answers every request but those that are [passed on](super::passing::pass_on).
     pub(super) fn answer(
         &self,
         visitor: &Arc<Visitor>,
@@ -79,6 +93,7 @@ impl Service {
         match request {
             Request::Status => self.status().map(Reply::Status),
             Request::PresentKey => self.present_key(visitor, descriptor),
+            Request::PresentTree { tree } => self.present_tree(visitor, tree, descriptor),
             Request::RunBegin { description, signer } => self.begin(visitor, &description, signer),
             Request::Digests { identities } if identities.len() > Request::IDENTITIES_MAX => {
                 Err(too_many(Request::IDENTITIES_MAX, "identities"))
@@ -92,13 +107,30 @@ impl Service {
                 Ok(Reply::Done)
             }
             Request::Commit { order } => self.commit(visitor, &order),
-            Request::Checkpoint { path } => Err(no_live_run(&path)),
+            Request::MountBegin { mount } => self.begin_mount(visitor, *mount),
+            Request::Overview
+            | Request::Checkpoint { .. }
+            | Request::StageOpen { .. }
+            | Request::StageClose { .. }
+            | Request::StageAbort { .. }
+            | Request::Unmount { .. } => {
+                Err(Failure::new(Code::Malformed, "this request is for another process"))
+            }
             Request::Lineage { question } => self.lineage(&question),
             Request::Attestations { filter, limit } => self.attestations(&filter, limit),
             Request::Attestation { statement } => self.attestation(statement),
             Request::Stages { limit } => self.stages(limit),
             Request::Stage { run } => self.stage(&run),
+            Request::Collect { scope, agreed } => {
+                let report = self.committer.alone(|room| gc::collect(room, &scope, agreed))?;
+                Ok(Reply::Garbage(Box::new(report)))
+            }
         }
+    }
+
+    /// Makes the state directory what this program expects, before anybody asks.
+    pub(crate) fn prepare(&self) -> Result<(), CommitError> {
+        self.committer.build_indexes()
     }
 
     /// Goes on with frozen commits, and ends the runs whose processes are gone.
@@ -154,6 +186,17 @@ impl Service {
         })
     }
 
+    /// Whether a mount at this path is served and on its way back to this daemon.
+    pub(super) fn awaits_mount_at(&self, path: &str) -> bool {
+        let known = self.mounts.descriptions();
+        let live = mount::served(self.state());
+        live.iter().any(|mount| {
+            let is_known = known.iter().any(|known| known.id == mount.id);
+            let places = mount.mount_point.as_ref().into_iter().chain([&mount.origin]);
+            !is_known && places.into_iter().any(|place| Path::new(path).starts_with(place))
+        })
+    }
+
     fn store(&self) -> &dyn LineageStore {
         self.committer.room().store.as_ref()
     }
@@ -169,8 +212,36 @@ impl Service {
             started: self.started,
             state: self.state().root().to_path_buf(),
             live_runs: self.runs.names(),
+            mounts: self
+                .mounts
+                .descriptions()
+                .into_iter()
+                .map(|mount| self.served(mount))
+                .collect(),
             pending: self.committer.pending()?,
         })
+    }
+
+    /// The daemon and all that is served now. Those who serve are still to be asked.
+    pub(super) fn overview(&self) -> Result<Overview, Failure> {
+        let daemon = self.status()?;
+        let mounts = daemon.mounts.iter().cloned();
+        Ok(Overview {
+            runs: self.runs.described(|run| self.bytes_behind(run)),
+            mounts: mounts.map(|summary| ServedMount { summary, condition: None }).collect(),
+            daemon,
+        })
+    }
+
+    /// What the store has not taken in of the journal of a run.
+    fn bytes_behind(&self, run: &RunId) -> u64 {
+        let written = journal::length(&self.state().run(&run.0)).unwrap_or_default();
+        let ingested = self.store().ingested(run).unwrap_or_default();
+        written.saturating_sub(ingested)
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     fn present_key(
@@ -186,6 +257,46 @@ impl Service {
         let hint = lease.hint();
         visitor.keep(lease)?;
         Ok(Reply::Key { hint })
+    }
+
+    fn present_tree(
+        &self,
+        visitor: &Visitor,
+        tree: String,
+        descriptor: Option<OwnedFd>,
+    ) -> Result<Reply, Failure> {
+        let missing =
+            || Failure::new(Code::Malformed, "no descriptor of a tree came with the frame");
+        let root = descriptor.ok_or_else(missing)?;
+        let mode =
+            rustix::fs::fstat(&root).map_err(|errno| Failure::new(Code::State, errno))?.st_mode;
+        if rustix::fs::FileType::from_raw_mode(mode) != rustix::fs::FileType::Directory {
+            return Err(Failure::new(
+                Code::Malformed,
+                format!("{tree}: not the descriptor of a directory"),
+            ));
+        }
+        visitor.keep_tree(self.trees.lend(tree, root))?;
+        Ok(Reply::Done)
+    }
+
+    fn begin_mount(
+        &self,
+        visitor: &Arc<Visitor>,
+        mount: MountDescription,
+    ) -> Result<Reply, Failure> {
+        if !is_plain_name(&mount.id) {
+            let message =
+                format!("'{}' cannot be the id of a mount: it is no plain name", mount.id);
+            return Err(Failure::new(Code::Malformed, message));
+        }
+        self.mounts.insert(mount, visitor);
+        Ok(Reply::Done)
+    }
+
+    fn served(&self, mount: MountDescription) -> MountSummary {
+        let run = self.runs.on(&mount.origin).filter(|_| !mount.read_only);
+        MountSummary { mount, run }
     }
 
     fn begin(
@@ -222,7 +333,9 @@ impl Service {
             return Err(Failure::new(Code::Malformed, message));
         }
         lent(visitor, order.signer)?;
+        let ordered = self.now();
         let report = self.committer.commit(order)?;
+        self.runs.caught_up(&order.run, ordered);
         if matches!(order.kind, CommitKind::StageEnd(_)) {
             self.runs.remove(&order.run);
         }
@@ -306,6 +419,7 @@ impl Service {
             materials,
             outputs,
             attestations: self.of_run(&id)?,
+            refusals: self.store().refusals(&id, StageDetails::RECORDS_MAX)?,
         })))
     }
 
@@ -334,6 +448,17 @@ impl Service {
 
     fn summary(&self, run: Run) -> RunSummary {
         RunSummary { live: self.runs.contains(&run.id()), run }
+    }
+}
+
+impl From<GcError> for Failure {
+    fn from(error: GcError) -> Self {
+        match error {
+            GcError::Lineage(error) => error.into(),
+            GcError::Frozen(error) => error.into(),
+            GcError::Io(_) => Self::new(Code::State, &error)
+                .with_next_step("what was left undone is done by the next 'attestfs gc'"),
+        }
     }
 }
 

@@ -26,12 +26,12 @@ use tokio::sync::oneshot;
 
 use super::{
     Answer, ArtifactOrder, AttestationFilter, Code, CommitOrder, FRAME_BYTES_MAX, Failure,
-    FrameReader, FromDaemon, Hello, LineageQuestion, LineageRoot, ModelSignature, Reply, Request,
-    VERSION, encode,
+    FrameReader, FromClient, FromDaemon, Hello, LineageQuestion, LineageRoot, ModelSignature,
+    MountDescription, Reply, Request, VERSION, encode,
 };
 use crate::{
     client::{Client, ClientError, RunLink, RunLinkParts},
-    clock::SystemClock,
+    clock::{Clock, SystemClock},
     commit::{Attester, Evidence, QuoteError},
     config::{Environment, StateDir},
     daemon::{DaemonError, Seams, serve_until},
@@ -115,7 +115,7 @@ impl House {
                 ended.await.unwrap_or_default();
                 Ok(())
             };
-            serve_until(&state, idle_end, wire, told)
+            serve_until(&state, idle_end, None, wire, told)
         });
         Running { end: Some(end), thread: Some(thread) }
     }
@@ -156,6 +156,7 @@ impl House {
         checkpoint: impl Fn(&str) -> Result<CommitOrder, Failure> + Send + Sync + 'static,
     ) -> RunLink {
         RunLink::begin(RunLinkParts {
+            roots: Vec::new(),
             state: self.state.clone(),
             description: self.describe(run),
             key,
@@ -232,6 +233,7 @@ fn order(run: &str, id: &str, kind: CommitKind) -> CommitOrder {
             model_signature: true,
         }],
         adopt: false,
+        lock: None,
         signer: None,
     }
 }
@@ -575,6 +577,37 @@ fn a_checkpoint_that_the_run_refuses_is_refused() {
     assert_eq!(refused.to_string(), "still open");
     let nowhere = house.client().checkpoint("/nowhere").unwrap_err();
     assert!(matches!(nowhere, ClientError::Refused(it) if it.code == Code::UnknownRun));
+}
+
+#[test]
+fn an_overview_has_what_processes_say_of_themselves_and_lacks_what_they_do_not_say() {
+    let house = House::new();
+    let _daemon = house.daemon();
+    let journal = house.journal("train");
+    let _link = house.begin("train", None);
+    house.write(&journal);
+    let mut silent = house.raw();
+    let mount = MountDescription {
+        id: "mount".to_owned(),
+        mount_point: Some("/mnt".to_owned()),
+        origin: "/elsewhere".to_owned(),
+        read_only: true,
+        policy: None,
+        pid: 1,
+        started: SystemClock.now(),
+    };
+    let request = Box::new(Request::MountBegin { mount: Box::new(mount) });
+    silent.write_all(&encode(&FromClient::Call { id: 1, request }).unwrap()).unwrap();
+    let overview = || match house.client().call(Request::Overview).unwrap() {
+        Reply::Overview(overview) => overview,
+        other => panic!("{other:?}"),
+    };
+    let seen = (0..100).map(|_| overview()).find(|seen| !seen.mounts.is_empty()).unwrap();
+    assert_eq!(seen.mounts[0].condition, None, "it says nothing");
+    let run = &seen.runs[0];
+    assert!(run.condition.is_some(), "{run:?}");
+    assert_eq!(run.bytes_behind, journal.length());
+    assert!(run.behind_since.is_some_and(|since| since <= SystemClock.now()), "{run:?}");
 }
 
 #[test]

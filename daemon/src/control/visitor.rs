@@ -10,22 +10,27 @@ use std::{
 };
 
 use attestfs_attestation::{KeyHint, RunDescription};
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Answer, Code, CommitReport, Failure, FromDaemon, Push, keys::Lease};
-use crate::lineage::RunId;
+use super::{Answer, Code, Failure, FromDaemon, LiveRun as Described, Push, Pushed, keys::Lease};
+use crate::{commit::TreeLease, lineage::RunId};
 
 /// The most keys that one connection may present.
 const LEASES_MAX: usize = 8;
+
+/// The most trees that one connection may present.
+const TREES_MAX: usize = 64;
 
 /// One connection, as those see it who answer its requests.
 #[derive(Debug)]
 pub(super) struct Visitor {
     replies: mpsc::Sender<FromDaemon>,
     last_push: AtomicU64,
-    waiting: Mutex<HashMap<u64, oneshot::Sender<Answer<CommitReport>>>>,
+    waiting: Mutex<HashMap<u64, oneshot::Sender<Answer<Pushed>>>>,
     leases: Mutex<Vec<Lease>>,
+    trees: Mutex<Vec<TreeLease>>,
 }
 
 impl Visitor {
@@ -35,6 +40,7 @@ impl Visitor {
             last_push: AtomicU64::new(0),
             waiting: Mutex::default(),
             leases: Mutex::default(),
+            trees: Mutex::default(),
         }
     }
 
@@ -46,17 +52,18 @@ impl Visitor {
     }
 
     /// Asks the visitor, and waits for the answer as long as the visitor stays.
-    pub(super) async fn ask(&self, push: Push) -> Result<CommitReport, Failure> {
+    pub(super) async fn ask(&self, push: Push) -> Result<Pushed, Failure> {
         let id = self.last_push.fetch_add(1, Ordering::Relaxed) + 1;
         let (sender, answer) = oneshot::channel();
         self.waiting.lock().insert(id, sender);
         self.reply(FromDaemon::Push { id, push }).await;
-        let gone = |_| Failure::new(Code::UnknownRun, "the run ended before it could answer");
+        let gone =
+            |_| Failure::new(Code::UnknownRun, "whoever was asked ended before it could answer");
         answer.await.map_err(gone)?.into()
     }
 
     /// The visitor has answered a push.
-    pub(super) fn answered(&self, id: u64, answer: Answer<CommitReport>) {
+    pub(super) fn answered(&self, id: u64, answer: Answer<Pushed>) {
         let waiting = self.waiting.lock().remove(&id);
         let heard = waiting.is_some_and(|waiting| waiting.send(answer).is_ok());
         if !heard {
@@ -80,6 +87,17 @@ impl Visitor {
         Ok(())
     }
 
+    /// Keeps a tree as long as the visitor stays.
+    pub(super) fn keep_tree(&self, lease: TreeLease) -> Result<(), Failure> {
+        let mut trees = self.trees.lock();
+        if trees.len() == TREES_MAX {
+            let message = format!("a connection may present {TREES_MAX} trees");
+            return Err(Failure::new(Code::TooLarge, message));
+        }
+        trees.push(lease);
+        Ok(())
+    }
+
     /// Whether the visitor has presented this key.
     pub(super) fn lends(&self, hint: KeyHint) -> bool {
         self.leases.lock().iter().any(|lease| lease.hint() == hint)
@@ -93,8 +111,24 @@ pub(super) struct LiveRuns(Mutex<BTreeMap<RunId, LiveRun>>);
 #[derive(Debug)]
 struct LiveRun {
     visitor: Arc<Visitor>,
+    stage: String,
     trees: Vec<String>,
     signer: Option<KeyHint>,
+    /// Since when at most nothing was taken in of its journal.
+    caught_up: Timestamp,
+}
+
+impl LiveRun {
+    fn describe(&self, id: &RunId) -> Described {
+        Described {
+            run: id.clone(),
+            stage: self.stage.clone(),
+            trees: self.trees.clone(),
+            behind_since: Some(self.caught_up),
+            bytes_behind: 0,
+            condition: None,
+        }
+    }
 }
 
 impl LiveRuns {
@@ -105,8 +139,13 @@ impl LiveRuns {
         visitor: &Arc<Visitor>,
         signer: Option<KeyHint>,
     ) {
-        let run =
-            LiveRun { visitor: Arc::clone(visitor), trees: description.trees.clone(), signer };
+        let run = LiveRun {
+            visitor: Arc::clone(visitor),
+            stage: description.stage.clone(),
+            trees: description.trees.clone(),
+            signer,
+            caught_up: description.started,
+        };
         self.0.lock().insert(RunId(description.id.clone()), run);
     }
 
@@ -119,6 +158,30 @@ impl LiveRuns {
         self.0.lock().contains_key(run)
     }
 
+    /// The store has taken in all that had happened by then.
+    pub(super) fn caught_up(&self, run: &RunId, at: Timestamp) {
+        if let Some(run) = self.0.lock().get_mut(run) {
+            run.caught_up = at;
+        }
+    }
+
+    /// Who speaks for this run.
+    pub(super) fn visitor(&self, run: &RunId) -> Option<Arc<Visitor>> {
+        self.0.lock().get(run).map(|run| Arc::clone(&run.visitor))
+    }
+
+    /// All of them. `behind` says how much the store has not taken in of a journal, in bytes.
+    pub(super) fn described(&self, behind: impl Fn(&RunId) -> u64) -> Vec<Described> {
+        let runs = self.0.lock();
+        let mut described: Vec<_> = runs.iter().map(|(id, run)| run.describe(id)).collect();
+        drop(runs);
+        for run in &mut described {
+            run.bytes_behind = behind(&run.run);
+            run.behind_since = run.behind_since.filter(|_| run.bytes_behind > 0);
+        }
+        described
+    }
+
     pub(super) fn names(&self) -> Vec<RunId> {
         self.0.lock().keys().cloned().collect()
     }
@@ -129,6 +192,13 @@ impl LiveRuns {
         let own = |run: &LiveRun| Arc::ptr_eq(&run.visitor, visitor);
         let taken = runs.extract_if(.., |_, run| own(run));
         taken.map(|(id, run)| (id, run.signer)).collect()
+    }
+
+    /// The run that has this very tree and no other: the stage of a mount.
+    pub(super) fn on(&self, tree: &str) -> Option<RunId> {
+        let runs = self.0.lock();
+        let mut on = runs.iter().filter(|(_, run)| run.trees == [tree]);
+        on.next_back().map(|(id, _)| id.clone())
     }
 
     /// The run that observes this absolute path: of several the one whose tree is nearest, and of

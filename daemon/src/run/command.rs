@@ -1,40 +1,33 @@
 //! A run from its first check to its last attestation.
 
 use std::{
-    ffi::OsString,
-    os::unix::{ffi::OsStringExt, process::ExitStatusExt},
-    path::Path,
+    os::unix::process::ExitStatusExt,
     process::{Child, ExitCode, ExitStatus},
-    sync::{Arc, OnceLock},
     thread,
     time::Duration,
 };
 
-use attestfs_attestation::{Inputs, Outcome, unescaped};
-use attestfs_digest::Digests;
-use attestfs_fs::{Identity, KnownDigests, Limits, Mount, Run};
-use uuid::Uuid;
+use attestfs_attestation::{CommitKind, Outcome};
+use attestfs_fs::Mount;
 
 use super::{
-    checkpoint::Checkpoints,
-    console::{Console, Hashing},
-    describe::describe,
     failure::RunError,
-    finish::{self, Verdict},
     inherited::Inherited,
-    launch::{Launched, launch},
-    orders::Orders,
+    launch::{Launched, Start, launch},
     plan::{Options, Plan},
-    recorder::RunRecorder,
+    reuse,
     signals::{Caught, Forwarding},
-    tree::TreeLock,
 };
 use crate::{
-    client::{RunLink, RunLinkParts},
     clock::{Clock, SystemClock},
-    config::Environment,
-    journal::Journal,
-    lineage::RunEnd,
+    config::{Environment, StateDir},
+    control::CommitOrder,
+    lock::{DataLock, JournalPart},
+    metrics::{self, Page},
+    session::{
+        self, Assignment, Console, Hashing, Orders, Refusals, Session, SessionParts, TreeLock,
+        Verdict,
+    },
 };
 
 /// Runs the command of `options` behind the filesystem. Answers with the command's exit code (128 +
@@ -43,7 +36,7 @@ pub(crate) fn command(options: Options, environment: &Environment) -> ExitCode {
     let console = Console::new(options.json);
     carry_out(options, environment).map_or_else(
         |error| {
-            console.error(&error);
+            console.error(&error, error.next_step(), error.exit_code());
             ExitCode::from(error.exit_code())
         },
         ExitCode::from,
@@ -52,79 +45,58 @@ pub(crate) fn command(options: Options, environment: &Environment) -> ExitCode {
 
 fn carry_out(options: Options, environment: &Environment) -> Result<u8, RunError> {
     let plan = Plan::new(options, environment)?;
-    let _locks: Vec<TreeLock> =
-        plan.trees.iter().map(|tree| TreeLock::take(&tree.path)).collect::<Result<_, _>>()?;
-    warn_of_missing_inputs(&plan);
-    let session = Session::begin(plan)?;
-    match session.launch() {
-        Ok((launched, signals)) => session.see_through(launched, signals),
+    let locks = plan.assignment.trees.iter().map(TreeLock::take);
+    let _locks: Vec<TreeLock> = locks.collect::<Result<_, _>>()?;
+    if plan.reuse && reuse::is_done(&plan) {
+        return Ok(0);
+    }
+    let metrics = plan.metrics.as_ref();
+    let _metrics = metrics.map(|address| metrics::begin(address, Page::of_mounts())).transpose()?;
+    warn_of_missing_inputs(&plan.assignment);
+    let (running, start) = Running::begin(plan)?;
+    match running.launch(start) {
+        Ok((launched, signals)) => running.see_through(launched, signals),
         Err(error) => {
-            session.give_up();
+            running.session.give_up();
             Err(error)
         }
     }
 }
 
-/// A run that the store knows of.
-struct Session {
-    orders: Arc<Orders>,
-    link: Arc<RunLink>,
-    run: Arc<Run>,
-    checkpoints: Option<Checkpoints>,
+/// A run that the store knows of, and whose command is to be started here.
+struct Running {
+    session: Session,
+    state: StateDir,
+    lock: Option<DataLock>,
 }
 
-impl Session {
-    fn begin(mut plan: Plan) -> Result<Self, RunError> {
-        let run_id = Uuid::now_v7().to_string();
-        let description = describe(&plan, &run_id, SystemClock.now());
-        let journal = Arc::new(Journal::create(&plan.state.run(&run_id))?);
-        let (state, key) = (plan.state.clone(), plan.key.take());
-        let (outputs, by_rule) = (plan.outputs.clone(), plan.options.checkpoint_rule);
-        let inputs = inputs(&plan);
-        let orders =
-            Arc::new(Orders { plan, run_id, journal: Arc::clone(&journal), run: OnceLock::new() });
-        let asked = Arc::clone(&orders);
-        let link = Arc::new(RunLink::begin(RunLinkParts {
-            state,
-            description,
-            key,
-            checkpoint: Box::new(move |path| {
-                asked.checkpoint(Path::new(&OsString::from_vec(unescaped(path))))
-            }),
-        })?);
-        let checkpoints = by_rule.then(|| Checkpoints::start(&orders, &link));
-        let watcher = checkpoints.as_ref().map(|checkpoints| checkpoints.watcher(outputs));
-        let recorder = Box::new(RunRecorder { journal, watcher });
-        let known = Box::new(LinkedDigests(Arc::clone(&link)));
-        let run = Run::start(recorder, known, inputs, Limits::default());
-        orders.run.set(Arc::downgrade(&run)).unwrap_or_default();
-        Ok(Self { orders, link, run, checkpoints })
+impl Running {
+    fn begin(plan: Plan) -> Result<(Self, Start), RunError> {
+        let description = plan.description();
+        let Plan { stage, command, working_directory, state, key, lock, gate, assignment, .. } =
+            plan;
+        let refusals = Refusals::Shown(assignment.console.clone());
+        let start = Start { stage, command, working_directory, state: state.clone(), gate };
+        let kept = state.clone();
+        let lends_trees = false;
+        let parts = SessionParts { assignment, description, state, key, refusals, lends_trees };
+        Ok((Self { session: Session::begin(parts)?, state: kept, lock }, start))
     }
 
     /// Starts the command. From here on this process is one that serves: signals are not for it, and
     /// it makes no file but those that the command asks for.
-    fn launch(&self) -> Result<(Launched, Forwarding), RunError> {
+    fn launch(&self, start: Start) -> Result<(Launched, Forwarding), RunError> {
         let signals = Caught::start().map_err(RunError::system("setting signal handlers"))?;
         let inherited = Inherited::replace();
-        let Orders { plan, run_id, .. } = &*self.orders;
-        let launched = launch(plan, &self.run, run_id, inherited)?;
+        let launched = launch(&start, &self.session, inherited)?;
         let signals = signals.forward_to(launched.child.id());
         Ok((launched, signals))
     }
 
-    /// There was no command: nothing to attest.
-    fn give_up(&self) {
-        let outcome = Outcome::Failed { exit_code: None, signal: None };
-        let end = RunEnd { outcome, finished: SystemClock.now() };
-        if let Err(error) = self.link.end(self.orders.journal.length(), end) {
-            tracing::warn!(%error, "the daemon will find out by itself that the run ended");
-        }
-    }
-
     /// Waits for the command. Where it writes its errors, nobody writes in between.
     fn wait(&self, child: &mut Child) -> Result<ExitStatus, RunError> {
-        let plan = &self.orders.plan;
-        let _silence = plan.own_error.as_ref().map(|_| plan.console.silence());
+        let Assignment { own_error, console, .. } = self.session.assignment();
+        let _silence = own_error.as_ref().map(|_| console.silence());
         child.wait().map_err(RunError::system("waiting for the command"))
     }
 
@@ -135,27 +107,55 @@ impl Session {
         let finished = SystemClock.now();
         let hashing = Hashing::new();
         let watch = &mut |progress| hashing.show(progress, signals.wants_end());
-        let order = self.orders.stage_end(outcome(status), finished, watch);
+        let Session { orders, link, run: _run, checkpoints } = self.session;
+        let order = orders.stage_end(outcome(status), finished, watch);
         drop(hashing);
         // What is put to rest now, no request changes any more but those of processes that the
         // command left behind.
         drop(roots);
-        if let Some(checkpoints) = self.checkpoints {
+        if let Some(checkpoints) = checkpoints {
             checkpoints.finish();
         }
         let verdict = match order {
-            Ok(order) => finish::commit(&self.link, order, &self.orders),
-            Err(error) => finish::unrecorded(&self.link, &error, &self.orders, finished),
+            Ok(order) => {
+                let (order, locked) = conclude(self.lock.as_ref(), order, &orders, &self.state);
+                session::commit(&link, order, &orders).and(locked)
+            }
+            Err(error) => session::unrecorded(&link, &error, &orders, finished),
         };
-        end(mounts, &self.orders.plan.console);
+        end(mounts, &orders.assignment.console);
         Ok(if verdict == Verdict::Failed && status.success() { 125 } else { exit_code(status) })
     }
 }
 
-fn warn_of_missing_inputs(plan: &Plan) {
-    for input in plan.declared_inputs.iter().filter(|input| !plan.path_of(input).exists()) {
-        let input = plan.absolute(input);
-        plan.console.say(format_args!(
+/// Writes the lock of a success, or compares it, before the statements are made that speak of it.
+fn conclude(
+    lock: Option<&DataLock>,
+    order: CommitOrder,
+    orders: &Orders,
+    state: &StateDir,
+) -> (CommitOrder, Verdict) {
+    let success = CommitKind::StageEnd(Outcome::Success);
+    let Some(lock) = lock.filter(|_| order.kind == success) else {
+        return (order, Verdict::Attested);
+    };
+    let Assignment { trees, console, .. } = &orders.assignment;
+    let run_directory = &state.run(&orders.run_id);
+    let journal = JournalPart { run_directory, length: order.journal_length };
+    match lock.conclude(journal, trees.iter().count(), console) {
+        Ok(lock) => (CommitOrder { lock, ..order }, Verdict::Attested),
+        Err(error) => {
+            console.say(&error);
+            (order, Verdict::Failed)
+        }
+    }
+}
+
+fn warn_of_missing_inputs(assignment: &Assignment) {
+    let Assignment { trees, declared_inputs, console, .. } = assignment;
+    for input in declared_inputs.iter().filter(|input| trees.kind(input).is_none()) {
+        let input = trees.absolute(input);
+        console.say(format_args!(
             "--in {input}: there is nothing (a relative --in is relative to the first --dir)"
         ));
     }
@@ -188,14 +188,6 @@ fn end(mounts: Vec<Mount>, console: &Console) {
 const END_ATTEMPTS: u32 = 40;
 const END_PAUSE: Duration = Duration::from_millis(5);
 
-fn inputs(plan: &Plan) -> attestfs_fs::Inputs {
-    match plan.options.inputs {
-        Inputs::Opened => attestfs_fs::Inputs::Opened,
-        Inputs::Declared => attestfs_fs::Inputs::Declared(plan.declared_inputs.clone()),
-        Inputs::None => attestfs_fs::Inputs::None,
-    }
-}
-
 fn outcome(status: ExitStatus) -> Outcome {
     if status.success() {
         return Outcome::Success;
@@ -206,14 +198,4 @@ fn outcome(status: ExitStatus) -> Outcome {
 fn exit_code(status: ExitStatus) -> u8 {
     let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default());
     u8::try_from(code & 0xff).unwrap_or(u8::MAX)
-}
-
-/// The digests that the store knows, by way of the run's connection.
-#[derive(Debug)]
-struct LinkedDigests(Arc<RunLink>);
-
-impl KnownDigests for LinkedDigests {
-    fn known(&self, identities: &[Identity]) -> Vec<Option<Digests>> {
-        self.0.known(identities)
-    }
 }

@@ -3,8 +3,10 @@ use std::{io, path::PathBuf};
 use attestfs_fs::MountError;
 
 use crate::{
-    client::ClientError, config::StateError, control::FrameError, journal::RecordError,
-    signer::KeyFileError,
+    control::FrameError,
+    lock::LockFailure,
+    metrics::MetricsError,
+    session::{Misplaced, SessionError},
 };
 
 /// Why a run did not start, or could not be attested. Each is one line for the user.
@@ -16,28 +18,13 @@ pub(super) enum RunError {
     Overlap { one: PathBuf, other: PathBuf },
     #[error("{option} {} is not below any --dir", path.display())]
     OutsideTrees { option: &'static str, path: PathBuf },
-    #[error(
-        "--out {} is relative to the first --dir, which makes it {}: if you mean {}, give --out with that path",
-        given.display(), taken.display(), meant.display()
-    )]
-    Misplaced { given: PathBuf, taken: PathBuf, meant: PathBuf },
-    #[error(
-        "the state directory {} lies below --dir {}, where the command could change it: give another --state",
-        state.display(), tree.display()
-    )]
-    StateInside { state: PathBuf, tree: PathBuf },
-    #[error(
-        "the key {} lies below --dir {}, where the command could read it: keep it elsewhere",
-        key.display(), tree.display()
-    )]
-    KeyInside { key: PathBuf, tree: PathBuf },
+    #[error(transparent)]
+    Misplaced(#[from] Misplaced),
     #[error(
         "descriptor {descriptor} is open on {}, past the mount: close it, or give a file as standard input, output or error",
         path.display()
     )]
     Inherited { descriptor: i32, path: PathBuf },
-    #[error("{} is served already by {holder}: end that first", tree.display())]
-    Served { tree: PathBuf, holder: String },
     #[error(
         "/dev/fuse cannot be opened ({0}): load the fuse module, or give the container the device"
     )]
@@ -53,15 +40,13 @@ pub(super) enum RunError {
     #[error("{command}: {reason}")]
     NotExecutable { command: String, reason: String },
     #[error(transparent)]
-    State(#[from] StateError),
+    Session(#[from] SessionError),
     #[error(transparent)]
-    Key(#[from] KeyFileError),
+    Lock(#[from] LockFailure),
     #[error(transparent)]
     Mount(#[from] MountError),
     #[error(transparent)]
-    Journal(#[from] RecordError),
-    #[error(transparent)]
-    Daemon(#[from] ClientError),
+    Metrics(#[from] MetricsError),
     #[error("talking to the process that mounts: {0}")]
     Frame(#[from] FrameError),
     #[error("{what}: {source}")]
@@ -72,11 +57,27 @@ impl RunError {
     /// The exit code that the contract gives it.
     pub(super) fn exit_code(&self) -> u8 {
         match self {
-            Self::Overlap { .. } | Self::OutsideTrees { .. } | Self::Misplaced { .. } => 2,
-            Self::Served { .. } => 3,
+            Self::Overlap { .. }
+            | Self::OutsideTrees { .. }
+            | Self::Misplaced(_)
+            | Self::Metrics(MetricsError::NoAddress { .. }) => 2,
+            Self::Lock(failure) if failure.is_usage() => 2,
+            Self::Session(SessionError::Served { .. } | SessionError::Mounted { .. }) => 3,
             Self::NotExecutable { .. } => 126,
             Self::NotFound { .. } => 127,
             _ => 125,
+        }
+    }
+
+    /// What to do about it, where the sentence does not say so.
+    pub(super) fn next_step(&self) -> Option<String> {
+        match self {
+            Self::Directory { .. } => {
+                Some("name a directory that is there, and that you may read".to_owned())
+            }
+            Self::Session(error) => error.next_step(),
+            Self::Lock(failure) => failure.next_step().map(ToOwned::to_owned),
+            _ => None,
         }
     }
 

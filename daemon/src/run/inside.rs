@@ -27,6 +27,7 @@ use std::{
     process::{Command, ExitCode},
 };
 
+use attestfs_fs::Attachment;
 use nix::sched::CloneFlags;
 use rustix::{
     fs::{Mode, OFlags},
@@ -108,14 +109,16 @@ pub(crate) fn main() -> ExitCode {
 /// What keeps this machine from it.
 pub(crate) fn rehearse(target: &Path) -> Result<(), String> {
     private_namespace(!rustix::process::geteuid().is_root()).map_err(|error| error.to_string())?;
-    attestfs_fs::attach(target).map(drop).map_err(|error| error.to_string())
+    attestfs_fs::attach(target, &Attachment::of_a_run())
+        .map(drop)
+        .map_err(|error| error.to_string())
 }
 
 fn enter(socket: &UnixStream) -> Result<(), InsideError> {
     let failed = |error: FrameError| InsideError::Enter(error.to_string());
     let mut reader = FrameReader::default();
     let ToInside::Begin { trees, working_directory, command, inherited, user_namespace } =
-        next(socket, &mut reader).map_err(failed)?
+        reader.next_message(socket).map_err(failed)?
     else {
         return Err(InsideError::Enter("the first message is no beginning".to_owned()));
     };
@@ -127,11 +130,11 @@ fn enter(socket: &UnixStream) -> Result<(), InsideError> {
         trees.into_iter().map(|tree| PathBuf::from(OsString::from_vec(tree))).collect();
     private_namespace(user_namespace)?;
     for tree in &trees {
-        let device =
-            attestfs_fs::attach(tree).map_err(|error| InsideError::Mount(error.to_string()))?;
+        let device = attestfs_fs::attach(tree, &Attachment::of_a_run())
+            .map_err(|error| InsideError::Mount(error.to_string()))?;
         tell(socket, &FromInside::Attached, device.as_fd()).map_err(failed)?;
     }
-    let ToInside::Serving = next(socket, &mut reader).map_err(failed)? else {
+    let ToInside::Serving = reader.next_message(socket).map_err(failed)? else {
         return Err(InsideError::Enter("the second message is no go-ahead".to_owned()));
     };
     let working_directory = PathBuf::from(OsString::from_vec(working_directory));
@@ -192,19 +195,4 @@ fn tell(
 ) -> Result<(), FrameError> {
     let frame = control::encode(message)?;
     Ok(control::send(socket, &frame, Some(descriptor))?)
-}
-
-/// Waits for the next message.
-pub(super) fn next<T: serde::de::DeserializeOwned>(
-    socket: &UnixStream,
-    reader: &mut FrameReader,
-) -> Result<T, FrameError> {
-    loop {
-        if let Some(message) = reader.message()? {
-            return Ok(message);
-        }
-        if reader.receive(socket.as_fd())? == 0 {
-            return Err(FrameError::Torn);
-        }
-    }
 }

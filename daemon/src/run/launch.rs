@@ -1,27 +1,30 @@
 //! Starting the process inside, and serving what it mounts.
 
 use std::{
+    ffi::OsString,
     fs::File,
     io,
     os::{
         fd::{AsFd, OwnedFd},
         unix::{ffi::OsStrExt, net::UnixStream},
     },
+    path::PathBuf,
     process::{Child, Command, Stdio},
     sync::Arc,
 };
 
-use attestfs_fs::{Directory, Mount, MountOptions, Run, raise_readahead};
+use attestfs_fs::{Directory, Gate, Mount, MountOptions, SoleUser, TreePath, raise_readahead};
 
 use super::{
     failure::RunError,
     inherited::Inherited,
-    inside::{self, FromInside, HIDDEN_COMMAND, InsideError, ToInside},
-    plan::Plan,
+    inside::{FromInside, HIDDEN_COMMAND, InsideError, ToInside},
 };
 use crate::{
-    config,
+    config::{self, StateDir},
     control::{self, FrameReader},
+    metrics,
+    session::{Assignment, Session, Tree, Trees},
 };
 
 /// The command, running on the mounted trees.
@@ -34,6 +37,17 @@ pub(super) struct Launched {
     pub(super) roots: Vec<OwnedFd>,
 }
 
+/// What a command is started with.
+#[derive(Debug)]
+pub(super) struct Start {
+    pub(super) stage: String,
+    /// The command and its arguments.
+    pub(super) command: Vec<OsString>,
+    pub(super) working_directory: PathBuf,
+    pub(super) state: StateDir,
+    pub(super) gate: Arc<Gate>,
+}
+
 /// The other end of the conversation with the process inside.
 struct Inside {
     child: Child,
@@ -41,19 +55,18 @@ struct Inside {
     reader: FrameReader,
 }
 
-/// Mounts the trees of `plan`, serves them as parts of `run` and starts the command, which finds
-/// what it inherits from the user.
+/// Mounts the trees of a run, serves them as parts of it and starts the command, which finds what it
+/// inherits from the user.
 ///
 /// # Errors
 /// Whatever keeps the command from starting; nothing is left mounted then.
 pub(super) fn launch(
-    plan: &Plan,
-    run: &Arc<Run>,
-    run_id: &str,
+    start: &Start,
+    session: &Session,
     inherited: Inherited,
 ) -> Result<Launched, RunError> {
-    let mut inside = Inside::start(plan, run_id)?;
-    match inside.converse(plan, run, run_id, inherited) {
+    let mut inside = Inside::start(start, session)?;
+    match inside.converse(start, session, inherited) {
         Ok((mounts, roots)) => Ok(Launched { child: inside.child, mounts, roots }),
         Err(error) => {
             drop(inside.socket);
@@ -65,19 +78,20 @@ pub(super) fn launch(
 }
 
 impl Inside {
-    fn start(plan: &Plan, run_id: &str) -> Result<Self, RunError> {
+    fn start(start: &Start, session: &Session) -> Result<Self, RunError> {
         let failed = RunError::system("starting the process that mounts");
-        let (socket, child) = Self::spawn(plan, run_id).map_err(failed)?;
+        let (socket, child) = Self::spawn(start, session).map_err(failed)?;
         Ok(Self { child, socket, reader: FrameReader::default() })
     }
 
-    fn spawn(plan: &Plan, run_id: &str) -> io::Result<(UnixStream, Child)> {
+    fn spawn(start: &Start, session: &Session) -> io::Result<(UnixStream, Child)> {
         let (ours, theirs) = UnixStream::pair()?;
         let child = Command::new("/proc/self/exe")
             .arg(HIDDEN_COMMAND)
             .envs(config::unless_set(GIT_LOOKS_ABOVE))
-            .env("ATTESTFS_STATE", plan.state.root())
-            .env("ATTESTFS_RUN", run_id)
+            .env("ATTESTFS_STATE", start.state.root())
+            .env("ATTESTFS_RUN", &session.orders.run_id)
+            .env_remove(metrics::VARIABLE)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .spawn()?;
         Ok((ours, child))
@@ -85,45 +99,41 @@ impl Inside {
 
     fn converse(
         &mut self,
-        plan: &Plan,
-        run: &Arc<Run>,
-        run_id: &str,
+        start: &Start,
+        session: &Session,
         inherited: Inherited,
     ) -> Result<(Vec<Mount>, Vec<OwnedFd>), RunError> {
-        self.begin(plan, inherited)?;
-        let mut mounts = Vec::with_capacity(plan.trees.len());
-        for (index, tree) in plan.trees.iter().enumerate() {
-            let device = self.descriptor(plan)?;
-            let root = tree.open_again().map_err(RunError::system("a tree"))?;
-            let options = MountOptions {
-                target: tree.path.clone(),
-                tree: u16::try_from(index).unwrap_or(u16::MAX),
-                stage: plan.options.stage.clone(),
-                run_id: run_id.to_owned(),
-                threads: THREADS,
-            };
-            let backing = Arc::new(Directory::new(root));
-            mounts.push(Mount::serve(Arc::clone(run), backing, device, options)?);
+        let Assignment { trees, .. } = session.assignment();
+        self.begin(start, trees, inherited)?;
+        let mut mounts = Vec::new();
+        for (place, tree) in trees.whole().zip(trees.iter()) {
+            let device = self.descriptor(start)?;
+            mounts.push(serve(start, session, place, tree, device)?);
         }
         self.say(&ToInside::Serving, None)?;
-        let mut roots = Vec::with_capacity(plan.trees.len());
-        for _ in &plan.trees {
-            let root = self.descriptor(plan)?;
+        let mut roots = Vec::with_capacity(mounts.len());
+        for _ in &mounts {
+            let root = self.descriptor(start)?;
             raise_readahead(&root);
             roots.push(root);
         }
-        self.wait_for_exec(plan)?;
+        self.wait_for_exec(start)?;
         Ok((mounts, roots))
     }
 
-    fn begin(&mut self, plan: &Plan, inherited: Inherited) -> Result<(), RunError> {
+    fn begin(
+        &mut self,
+        start: &Start,
+        trees: &Trees,
+        inherited: Inherited,
+    ) -> Result<(), RunError> {
         let bytes = |path: &std::path::Path| path.as_os_str().as_bytes().to_vec();
         let message = ToInside::Begin {
-            trees: plan.trees.iter().map(|tree| bytes(&tree.path)).collect(),
-            working_directory: bytes(&plan.working_directory),
-            command: plan.options.command.iter().map(|word| word.as_bytes().to_vec()).collect(),
+            trees: trees.iter().map(|tree| bytes(&tree.path)).collect(),
+            working_directory: bytes(&start.working_directory),
+            command: start.command.iter().map(|word| word.as_bytes().to_vec()).collect(),
             inherited,
-            user_namespace: !rustix::process::geteuid().is_root(),
+            user_namespace: needs_user_namespace(),
         };
         let stdin = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)
             .or_else(|_closed| File::open("/dev/null").map(OwnedFd::from))
@@ -138,24 +148,59 @@ impl Inside {
     }
 
     /// The descriptor that the next message brings.
-    fn descriptor(&mut self, plan: &Plan) -> Result<OwnedFd, RunError> {
-        match inside::next(&self.socket, &mut self.reader) {
+    fn descriptor(&mut self, start: &Start) -> Result<OwnedFd, RunError> {
+        match self.reader.next_message(&self.socket) {
             Ok(FromInside::Attached | FromInside::Root) => {
                 self.reader.descriptor().ok_or(RunError::InsideEnded)
             }
-            Ok(FromInside::Failed(error)) => Err(explain(error, plan)),
+            Ok(FromInside::Failed(error)) => Err(explain(error, start)),
             Err(_) => Err(RunError::InsideEnded),
         }
     }
 
     /// The socket closes when the command takes over.
-    fn wait_for_exec(&mut self, plan: &Plan) -> Result<(), RunError> {
-        match inside::next(&self.socket, &mut self.reader) {
-            Ok(FromInside::Failed(error)) => Err(explain(error, plan)),
+    fn wait_for_exec(&mut self, start: &Start) -> Result<(), RunError> {
+        match self.reader.next_message(&self.socket) {
+            Ok(FromInside::Failed(error)) => Err(explain(error, start)),
             Ok(FromInside::Attached | FromInside::Root) => Err(RunError::InsideEnded),
             Err(_) => Ok(()),
         }
     }
+}
+
+fn serve(
+    start: &Start,
+    session: &Session,
+    place: TreePath,
+    tree: &Tree,
+    device: OwnedFd,
+) -> Result<Mount, RunError> {
+    let root = tree.open_again().map_err(RunError::system("a tree"))?;
+    let options = MountOptions {
+        target: Some(tree.path.clone()),
+        origin: tree.path.clone(),
+        read_only: false,
+        sees_callers: true,
+        mapped_users: false,
+        sole_user: sole_user().map_err(RunError::system("the groups of the user"))?,
+        tree: place.tree,
+        stage: start.stage.clone(),
+        run_id: session.orders.run_id.clone(),
+        replaceable: session.assignment().outputs.clone(),
+        threads: THREADS,
+    };
+    let (run, gate) = (Arc::clone(&session.run), Arc::clone(&start.gate));
+    Ok(Mount::serve(run, gate, Arc::new(Directory::new(root)), device, options)?)
+}
+
+/// Only root may mount without.
+fn needs_user_namespace() -> bool {
+    !rustix::process::geteuid().is_root()
+}
+
+/// Whom the process inside maps in its user namespace, if it needs one.
+fn sole_user() -> io::Result<Option<SoleUser>> {
+    needs_user_namespace().then(SoleUser::of_this_process).transpose()
 }
 
 /// A tree is a filesystem of its own now, and git looks for its repository above it only when told.
@@ -164,8 +209,8 @@ const GIT_LOOKS_ABOVE: (&str, &str) = ("GIT_DISCOVERY_ACROSS_FILESYSTEM", "1");
 /// Threads that answer requests for one tree. More than cores, because some of them wait for disks.
 const THREADS: usize = 8;
 
-fn explain(error: InsideError, plan: &Plan) -> RunError {
-    let command = || plan.options.command.first().map(|word| word.to_string_lossy().into_owned());
+fn explain(error: InsideError, start: &Start) -> RunError {
+    let command = || start.command.first().map(|word| word.to_string_lossy().into_owned());
     match error {
         InsideError::Namespace(reason) => RunError::NoNamespace(reason),
         InsideError::Mount(reason) | InsideError::Enter(reason) => RunError::Inside(reason),

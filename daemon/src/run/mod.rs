@@ -5,22 +5,17 @@
 //! program (`inside`) enters a new one, mounts there, hands the FUSE descriptors over and becomes
 //! the command.
 
-mod checkpoint;
 mod command;
-mod console;
-mod describe;
 mod descriptors;
 mod failure;
-mod finish;
 mod inherited;
 mod inside;
 mod launch;
-mod orders;
 mod plan;
-mod recorder;
+mod reuse;
 mod signals;
-mod tree;
 
 pub(crate) use command::command;
 pub(crate) use inside::{HIDDEN_COMMAND, main as inside, rehearse};
 pub(crate) use plan::Options;
+pub(crate) use signals::is_ignored;

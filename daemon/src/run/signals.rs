@@ -48,8 +48,6 @@ impl Caught {
     /// # Errors
     /// The handlers cannot be set.
     pub(super) fn start() -> io::Result<Self> {
-        let ignored = ignored();
-        let is_ignored = |signal: i32| ignored >> (signal - 1) & 1 == 1;
         let caught = FOR_THE_COMMAND.into_iter().filter(|&signal| !is_ignored(signal));
         SignalsInfo::new(caught.chain([SIGXFSZ])).map(Self)
     }
@@ -103,6 +101,11 @@ impl Forwarding {
 fn is_passed_on(origin: &Origin) -> bool {
     let by_terminal = origin.cause == Cause::Kernel && FROM_TERMINALS.contains(&origin.signal);
     FOR_THE_COMMAND.contains(&origin.signal) && !by_terminal
+}
+
+/// Whether this process was started with a signal ignored, as `nohup` does.
+pub(crate) fn is_ignored(signal: i32) -> bool {
+    ignored() >> (signal - 1) & 1 == 1
 }
 
 /// The signals that this process ignores, a bit for each, the lowest for signal 1.

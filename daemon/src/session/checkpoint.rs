@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
-    fs,
+    io::{self, Read},
     sync::{
         Arc,
         mpsc::{self, Receiver, Sender},
@@ -10,17 +10,23 @@ use std::{
     thread::{self, JoinHandle},
 };
 
+use attestfs_attestation::escaped;
 use attestfs_digest::Digests;
 use attestfs_fs::TreePath;
 use parking_lot::Mutex;
+use rustix::fs::FileType;
 use serde::Deserialize;
 
-use super::{finish, orders::Orders};
+use super::{
+    finish,
+    orders::{Assignment, Orders},
+    trees::Trees,
+};
 use crate::client::RunLink;
 
 /// Commits checkpoints in the background, one after the other, as the rule finds them.
 #[derive(Debug)]
-pub(super) struct Checkpoints {
+pub(crate) struct Checkpoints {
     found: Sender<Found>,
     waiting: Waiting,
     committer: JoinHandle<()>,
@@ -41,7 +47,7 @@ enum Found {
 type Waiting = Arc<Mutex<HashSet<TreePath>>>;
 
 impl Checkpoints {
-    pub(super) fn start(orders: &Arc<Orders>, link: &Arc<RunLink>) -> Self {
+    pub(crate) fn start(orders: &Arc<Orders>, link: &Arc<RunLink>) -> Self {
         let (found, next) = mpsc::channel();
         let waiting = Waiting::default();
         let committer = Committer {
@@ -59,7 +65,7 @@ impl Checkpoints {
     }
 
     /// Waits until all that were found are committed.
-    pub(super) fn finish(self) {
+    pub(crate) fn finish(self) {
         // The committer is there until it gets this; if it panicked, that was reported by then.
         self.found.send(Found::End).unwrap_or_default();
         self.committer.join().unwrap_or_default();
@@ -85,14 +91,13 @@ impl Committer {
     }
 
     fn commit(&self, directory: &TreePath) {
-        let path = self.orders.plan.path_of(directory);
+        let Assignment { trees, console, .. } = &self.orders.assignment;
+        let path = trees.path_of(directory);
         match self.orders.checkpoint(&path) {
             Ok(order) => finish::commit_checkpoint(&self.link, order, &self.orders),
-            Err(failure) => self
-                .orders
-                .plan
-                .console
-                .say(format_args!("no checkpoint of {}: {failure}", path.display())),
+            Err(failure) => {
+                console.say(format_args!("no checkpoint of {}: {failure}", path.display()));
+            }
         }
     }
 
@@ -101,9 +106,13 @@ impl Committer {
     /// can come unseen in between.
     fn is_complete(&self, index: &TreePath) -> bool {
         self.waiting.lock().insert(index.clone());
-        let path = self.orders.plan.path_of(index);
-        let complete = match fs::read(&path).map(|bytes| named_files(&bytes)) {
-            Ok(Some(names)) => names.iter().all(|name| path.with_file_name(name).is_file()),
+        let trees = &self.orders.assignment.trees;
+        let is_file = |name: &String| {
+            let file = beside(index, name);
+            trees.kind(&file) == Some(FileType::RegularFile)
+        };
+        let complete = match read(trees, index).map(|bytes| named_files(&bytes)) {
+            Ok(Some(names)) => names.iter().all(is_file),
             // What is no index completes nothing, now or later.
             Ok(None) | Err(_) => false,
         };
@@ -113,6 +122,16 @@ impl Committer {
         complete
     }
 }
+
+/// As much of a file as an index has.
+fn read(trees: &Trees, index: &TreePath) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    trees.open_file(index)?.take(INDEX_BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Far above the indexes of the largest models.
+const INDEX_BYTES_MAX: u64 = 64 << 20;
 
 /// The files that the index of a sharded model names: the values of its `weight_map`.
 fn named_files(index: &[u8]) -> Option<BTreeSet<String>> {
@@ -131,6 +150,16 @@ fn parent(path: &TreePath) -> TreePath {
     TreePath { tree: path.tree, path: above.to_owned() }
 }
 
+/// Another name in the directory of a file.
+fn beside(path: &TreePath, name: &str) -> TreePath {
+    let directory = parent(path);
+    let path = match directory.path.as_str() {
+        "" => escaped(name.as_bytes()),
+        above => format!("{above}/{}", escaped(name.as_bytes())),
+    };
+    TreePath { path, ..directory }
+}
+
 /// Looks at what happens below the outputs and names the directories that have become checkpoints.
 #[derive(Debug)]
 pub(super) struct Watcher {
@@ -143,7 +172,7 @@ pub(super) struct Watcher {
 
 impl Watcher {
     /// A file below the outputs has its digest, or a sealed file has a new name.
-    pub(super) fn sealed(&self, path: &TreePath, digests: Digests) {
+    pub(crate) fn sealed(&self, path: &TreePath, digests: Digests) {
         let directory = parent(path);
         self.wake(&directory);
         let completes = completes(last(&path.path));
@@ -159,7 +188,7 @@ impl Watcher {
     }
 
     /// A directory has a new name.
-    pub(super) fn directory_renamed(&self, from: &TreePath, to: &TreePath) {
+    pub(crate) fn directory_renamed(&self, from: &TreePath, to: &TreePath) {
         if is_temporary(last(&from.path)) && !is_temporary(last(&to.path)) {
             self.announce(to, Found::Complete(to.clone()));
         }

@@ -3,7 +3,7 @@
 use attestfs_attestation::{INCOMPLETE_TYPE, Outcome};
 use jiff::Timestamp;
 
-use super::{orders::Orders, plan::Plan};
+use super::orders::{Assignment, Orders};
 use crate::{
     client::RunLink,
     control::{ArtifactReport, CommitOrder, CommitReport, ModelSignature},
@@ -17,14 +17,22 @@ const LEFT_OUT_SHOWN: usize = 20;
 
 /// Whether the run left what it was asked to leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     Attested,
     Failed,
 }
 
+impl Verdict {
+    /// Whether both things were left.
+    #[must_use]
+    pub(crate) fn and(self, other: Self) -> Self {
+        if self == Self::Attested { other } else { self }
+    }
+}
+
 /// Commits the end of the stage.
-pub(super) fn commit(link: &RunLink, order: CommitOrder, orders: &Orders) -> Verdict {
-    let console = &orders.plan.console;
+pub(crate) fn commit(link: &RunLink, order: CommitOrder, orders: &Orders) -> Verdict {
+    let console = &orders.assignment.console;
     let missing = orders.missing_outputs();
     for output in &missing {
         console.say(format_args!(
@@ -32,7 +40,7 @@ pub(super) fn commit(link: &RunLink, order: CommitOrder, orders: &Orders) -> Ver
         ));
     }
     match link.commit(order) {
-        Ok(report) => match tell(&orders.plan, &report) {
+        Ok(report) => match tell(&orders.assignment, &report) {
             Verdict::Attested if missing.is_empty() => Verdict::Attested,
             _ => Verdict::Failed,
         },
@@ -50,20 +58,20 @@ pub(super) fn commit(link: &RunLink, order: CommitOrder, orders: &Orders) -> Ver
 pub(super) fn commit_checkpoint(link: &RunLink, order: CommitOrder, orders: &Orders) {
     match link.commit(order) {
         Ok(report) => {
-            tell(&orders.plan, &report);
+            tell(&orders.assignment, &report);
         }
-        Err(error) => orders.plan.console.say(format_args!("no checkpoint: {error}")),
+        Err(error) => orders.assignment.console.say(format_args!("no checkpoint: {error}")),
     }
 }
 
 /// The journal has a gap: what the run did is not known, so it cannot count as a success.
-pub(super) fn unrecorded(
+pub(crate) fn unrecorded(
     link: &RunLink,
     error: &RecordError,
     orders: &Orders,
     finished: Timestamp,
 ) -> Verdict {
-    orders.plan.console.say(format_args!("not attested: {error}"));
+    orders.assignment.console.say(format_args!("not attested: {error}"));
     let end = RunEnd { outcome: Outcome::Unknown, finished };
     if let Err(error) = link.end(orders.journal.length(), end) {
         tracing::warn!(%error, "the daemon will find out by itself that the run ended");
@@ -71,10 +79,10 @@ pub(super) fn unrecorded(
     Verdict::Failed
 }
 
-fn tell(plan: &Plan, report: &CommitReport) -> Verdict {
-    let expected = !plan.outputs.is_empty();
+fn tell(assignment: &Assignment, report: &CommitReport) -> Verdict {
+    let expected = !assignment.outputs.is_empty();
     let lines = report.artifacts.iter().flat_map(|artifact| lines(artifact, expected));
-    plan.console.commit(report, lines);
+    assignment.console.commit(report, lines);
     let refused =
         |artifact: &ArtifactReport| matches!(artifact.model_signature, ModelSignature::Refused(_));
     if report.artifacts.iter().any(refused) { Verdict::Failed } else { Verdict::Attested }

@@ -1,18 +1,19 @@
 //! What is to be committed: the run brought to rest, its journal made durable, and the roots named.
 
 use std::{
-    fs,
     ops::ControlFlow,
     path::Path,
     sync::{Arc, OnceLock, Weak},
+    time::Duration,
 };
 
-use attestfs_attestation::{CommitKind, KeyHint, LeftOut, Outcome};
+use attestfs_attestation::{CommitKind, Inputs, KeyHint, LeftOut, Outcome};
 use attestfs_fs::{MaterialProgress, Run, Scope, TreePath};
 use jiff::Timestamp;
+use rustix::fs::FileType;
 use uuid::Uuid;
 
-use super::plan::Plan;
+use super::{console::Console, trees::Trees};
 use crate::{
     clock::{Clock, SystemClock},
     control::{ArtifactOrder, Code, CommitOrder, Failure},
@@ -23,28 +24,47 @@ use crate::{
 /// Why the file is left out into which this process writes how the commit went.
 const OWN_ERROR: &str = "still open: the standard error of attestfs run";
 
+/// What a run is to record and to leave.
+#[derive(Debug)]
+pub(crate) struct Assignment {
+    pub(crate) trees: Trees,
+    pub(crate) declared_inputs: Vec<TreePath>,
+    pub(crate) outputs: Vec<TreePath>,
+    /// Which materials get a digest.
+    pub(crate) inputs: Inputs,
+    /// Whether `model.sig` may cover files that no run wrote.
+    pub(crate) adopt: bool,
+    /// Whether a checkpoint is made whenever a complete model appears below an output.
+    pub(crate) checkpoint_rule: bool,
+    /// How long a commit waits for writers.
+    pub(crate) patience: Duration,
+    /// The file that this process writes to when it speaks to the user, when it lies below a tree.
+    pub(crate) own_error: Option<TreePath>,
+    pub(crate) console: Console,
+}
+
 /// Writes the orders of one run.
 #[derive(Debug)]
-pub(super) struct Orders {
-    pub(super) plan: Plan,
-    pub(super) run_id: String,
-    pub(super) journal: Arc<Journal>,
+pub(crate) struct Orders {
+    pub(crate) assignment: Assignment,
+    pub(crate) run_id: String,
+    pub(crate) journal: Arc<Journal>,
     /// Set once the run has begun.
     pub(super) run: OnceLock<Weak<Run>>,
 }
 
 /// Looks at the progress of hashing; says when to stop waiting for it.
-pub(super) type Watch<'a> = &'a mut dyn FnMut(MaterialProgress) -> ControlFlow<()>;
+pub(crate) type Watch<'a> = &'a mut dyn FnMut(MaterialProgress) -> ControlFlow<()>;
 
 impl Orders {
-    /// A checkpoint of what lies at an absolute path.
+    /// A checkpoint of what lies at an absolute path without symbolic links.
     ///
     /// # Errors
     /// The path is not one of this run's, does not exist, or the journal failed.
-    pub(super) fn checkpoint(&self, path: &Path) -> Result<CommitOrder, Failure> {
+    pub(crate) fn checkpoint(&self, path: &Path) -> Result<CommitOrder, Failure> {
         let refused = |what| Failure::new(Code::Artifact, format!("{} {what}", path.display()));
-        let place = self.plan.tree_path(path);
-        let place = place.ok_or_else(|| refused("is not below a --dir of this run"))?;
+        let place = self.assignment.trees.place(path);
+        let place = place.ok_or_else(|| refused("is not below a directory of this run"))?;
         let artifact = self.artifact(&place, true).ok_or_else(|| refused("does not exist"))?;
         let left_out = self.rest(&Scope::Below(place), &mut |_| ControlFlow::Continue(()));
         let journal_length =
@@ -56,7 +76,7 @@ impl Orders {
     ///
     /// # Errors
     /// The journal failed: what is known of the run is not complete.
-    pub(super) fn stage_end(
+    pub(crate) fn stage_end(
         &self,
         outcome: Outcome,
         finished: Timestamp,
@@ -70,11 +90,11 @@ impl Orders {
     }
 
     /// `--out`s that the command did not make.
-    pub(super) fn missing_outputs(&self) -> Vec<String> {
-        let outputs = self.plan.outputs.iter();
+    pub(crate) fn missing_outputs(&self) -> Vec<String> {
+        let outputs = self.assignment.outputs.iter();
         outputs
             .filter(|output| self.artifact(output, true).is_none())
-            .map(|output| self.plan.absolute(output))
+            .map(|output| self.assignment.trees.absolute(output))
             .collect()
     }
 
@@ -82,26 +102,25 @@ impl Orders {
         let Some(run) = self.run.get().and_then(Weak::upgrade) else {
             return Vec::new();
         };
-        let left_out = run.quiesce(scope, self.plan.options.patience);
+        let left_out = run.quiesce(scope, self.assignment.patience);
         // An impatient user leaves materials without digest; the store says so of each.
         let _waited = run.wait_for_materials(watch);
         left_out
     }
 
     fn stage_artifacts(&self) -> Vec<ArtifactOrder> {
-        if self.plan.outputs.is_empty() {
-            let trees = 0..u16::try_from(self.plan.trees.len()).unwrap_or(u16::MAX);
-            let whole = |tree| TreePath { tree, path: String::new() };
-            return trees.filter_map(|tree| self.artifact(&whole(tree), false)).collect();
+        if self.assignment.outputs.is_empty() {
+            let whole = self.assignment.trees.whole();
+            return whole.filter_map(|tree| self.artifact(&tree, false)).collect();
         }
-        self.plan.outputs.iter().filter_map(|output| self.artifact(output, true)).collect()
+        self.assignment.outputs.iter().filter_map(|output| self.artifact(output, true)).collect()
     }
 
     /// The artifact root of a path: the directory itself, or the one that the file lies in. None
     /// when nothing is there.
     fn artifact(&self, place: &TreePath, sign_directory: bool) -> Option<ArtifactOrder> {
-        let stat = fs::symlink_metadata(self.plan.path_of(place)).ok()?;
-        if stat.is_dir() {
+        let kind = self.assignment.trees.kind(place)?;
+        if kind == FileType::Directory {
             return Some(ArtifactOrder {
                 tree: place.tree,
                 path: place.path.clone(),
@@ -129,7 +148,7 @@ impl Orders {
         finished: Timestamp,
     ) -> CommitOrder {
         let unsettled = left_out.iter().map(|one| (&one.path, one.unsealed.to_string()));
-        let own_error = self.plan.own_error.as_ref().map(|path| (path, OWN_ERROR.to_owned()));
+        let own_error = self.assignment.own_error.as_ref().map(|path| (path, OWN_ERROR.to_owned()));
         for (path, reason) in unsettled.chain(own_error) {
             // Outputs may lie in each other: each that covers the file names it.
             for artifact in artifacts.iter_mut().filter(|it| root(it).covers(path)) {
@@ -145,7 +164,8 @@ impl Orders {
             finished,
             journal_length,
             artifacts,
-            adopt: self.plan.options.adopt,
+            adopt: self.assignment.adopt,
+            lock: None,
             // The link fills in whose key it presented.
             signer: None::<KeyHint>,
         }

@@ -7,6 +7,7 @@ mod doctor;
 mod interop;
 mod keygen;
 mod lines;
+mod policy;
 #[path = "../common/require.rs"]
 mod require;
 mod sign;

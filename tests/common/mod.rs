@@ -3,21 +3,24 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests, which may fail")]
 
 mod require;
+mod store;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
+    fs, mem,
     ops::ControlFlow,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
+use attestfs_attestation::Policy;
 use attestfs_digest::Digests;
 use attestfs_fs::{
-    Backing, Directory, Fact, Identity, Inputs, KnownDigests, LeftOut, Limits, Mount, MountOptions,
-    Recorder, Run, RunVersion, Scope,
+    Attachment, Backing, Clock, Directory, Fact, Gate, GateParts, Identity, Inputs, KnownDigests,
+    LeftOut, Limits, Mount, MountError, MountOptions, Recorder, Run, RunVersion, Scope, TreePath,
 };
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use rustix::{
     fs::{Mode, OFlags},
@@ -27,6 +30,7 @@ use sha2::Digest;
 use tempfile::TempDir;
 
 use self::require::require;
+pub(crate) use self::store::Store;
 
 /// Whether this machine lets us mount.
 pub(crate) fn can_mount() -> bool {
@@ -68,13 +72,14 @@ impl Facts {
                 Fact::Written { version, .. } => {
                     written.insert(*version) && !found.contains(version)
                 }
-                Fact::Hashed { version, .. } | Fact::NotHashed { version, .. } => {
-                    found.contains(version)
-                }
+                Fact::OpenedAs { version, .. }
+                | Fact::Hashed { version, .. }
+                | Fact::NotHashed { version, .. } => found.contains(version),
                 Fact::Sealed { version, .. } | Fact::Unsealed { version, .. } => {
                     written.contains(version)
                 }
                 Fact::Gone { version } => written.remove(version),
+                Fact::Refused { .. } | Fact::Removed { .. } => true,
             };
             assert!(told, "{fact:?} out of order in {:#?}", self.all());
         }
@@ -119,6 +124,16 @@ impl Facts {
     }
 }
 
+/// A clock that stands still.
+#[derive(Debug)]
+pub(crate) struct Noon;
+
+impl Clock for Noon {
+    fn now(&self) -> Timestamp {
+        "2026-06-01T12:00:00Z".parse().unwrap()
+    }
+}
+
 /// A store that knows no digests.
 #[derive(Debug)]
 pub(crate) struct NothingKnown;
@@ -142,6 +157,45 @@ impl Scratch {
         limits: Limits,
         wrap: impl FnOnce(Arc<dyn Backing>) -> Arc<dyn Backing>,
     ) -> Self {
+        let gate = |_store: &Path| (Gate::open(), Vec::new());
+        Self::behind(gate, prepare, inputs, limits, wrap)
+    }
+
+    /// As [`Scratch::with`], behind the gate and with the places for outputs that `gate` makes for
+    /// the backing directory.
+    pub(crate) fn behind(
+        gate: impl FnOnce(&Path) -> (Arc<Gate>, Vec<TreePath>),
+        prepare: impl FnOnce(&Path),
+        inputs: Inputs,
+        limits: Limits,
+        wrap: impl FnOnce(Arc<dyn Backing>) -> Arc<dyn Backing>,
+    ) -> Self {
+        let serve = |options: &mut MountOptions| {
+            let (gate, replaceable) = gate(&options.origin);
+            options.replaceable = replaceable;
+            gate
+        };
+        Self::try_with(serve, prepare, inputs, limits, wrap).unwrap()
+    }
+
+    /// A mount that is to be read-only, though the kernel knows nothing of that.
+    pub(crate) fn read_only(prepare: impl FnOnce(&Path)) -> Self {
+        let serve = |options: &mut MountOptions| {
+            options.read_only = true;
+            Gate::open()
+        };
+        let backing = |backing| backing;
+        Self::try_with(serve, prepare, Inputs::Opened, Limits::default(), backing).unwrap()
+    }
+
+    /// `serve` changes the options of the mount and makes its gate.
+    fn try_with(
+        serve: impl FnOnce(&mut MountOptions) -> Arc<Gate>,
+        prepare: impl FnOnce(&Path),
+        inputs: Inputs,
+        limits: Limits,
+        wrap: impl FnOnce(Arc<dyn Backing>) -> Arc<dyn Backing>,
+    ) -> Result<Self, MountError> {
         let directory = tempfile::tempdir().unwrap();
         let (store, mount) = (directory.path().join("store"), directory.path().join("mount"));
         fs::create_dir(&store).unwrap();
@@ -151,16 +205,91 @@ impl Scratch {
         let run = Run::start(Box::new(facts.clone()), Box::new(NothingKnown), inputs, limits);
         let root = rustix::fs::open(&store, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
         let backing = wrap(Arc::new(Directory::new(root)));
-        let options = MountOptions {
-            target: mount.clone(),
+        let mut options = MountOptions {
+            target: Some(mount.clone()),
+            origin: store.clone(),
+            read_only: false,
+            sees_callers: true,
+            mapped_users: false,
+            sole_user: None,
             tree: 0,
             stage: "test".to_owned(),
             run_id: "run-1".to_owned(),
+            replaceable: Vec::new(),
             threads: 4,
         };
-        let device = attestfs_fs::attach(&mount).unwrap();
-        let mount = Mount::serve(Arc::clone(&run), backing, device, options).unwrap();
-        Self { directory, mount: Some(mount), run, facts }
+        let gate = serve(&mut options);
+        // Not one of a run: processes that see such a mount take themselves for a part of that run.
+        let source = store.clone().into_os_string();
+        let attachment = Attachment { source, read_only: false, no_exec: false };
+        let device = attestfs_fs::attach(&mount, &attachment).unwrap();
+        let mount = Mount::serve(Arc::clone(&run), gate, backing, device, options);
+        let mount = mount.inspect_err(|_| unmount(&directory, UnmountFlags::DETACH))?;
+        Ok(Self { directory, mount: Some(mount), run, facts })
+    }
+
+    /// As [`Scratch::with`], where the publications of `store` are known, and this policy guards.
+    pub(crate) fn beside(
+        store: &Store,
+        policy: Option<Policy>,
+        prepare: impl FnOnce(&Path),
+    ) -> Self {
+        Self::try_beside(store, policy, prepare).unwrap()
+    }
+
+    /// As [`Scratch::beside`], where the policy may want what cannot be had.
+    pub(crate) fn try_beside(
+        store: &Store,
+        policy: Option<Policy>,
+        prepare: impl FnOnce(&Path),
+    ) -> Result<Self, MountError> {
+        let (source, clock) = (Box::new(store.clone()), Box::new(Noon));
+        let gate = Gate::new(GateParts { policy, lock: None, source, clock });
+        let backing = |backing| backing;
+        Self::try_with(|_| gate, prepare, Inputs::Opened, Limits::default(), backing)
+    }
+
+    /// Unmounts it although somebody waits for it.
+    pub(crate) fn abort(&mut self) {
+        unmount(&self.directory, UnmountFlags::FORCE | UnmountFlags::DETACH);
+        self.mount.take().unwrap().join().unwrap();
+    }
+
+    /// Begins another run on the living mount, and answers with the one that was on before.
+    pub(crate) fn begin(&mut self, stage: &str) -> (Arc<Run>, Facts) {
+        self.begin_with_outputs(stage, &[])
+    }
+
+    /// The same, and its outputs lie at or below these paths.
+    pub(crate) fn begin_with_outputs(
+        &mut self,
+        stage: &str,
+        outputs: &[&str],
+    ) -> (Arc<Run>, Facts) {
+        let facts = Facts::default();
+        let (recorder, known) = (Box::new(facts.clone()), Box::new(NothingKnown));
+        let run = Run::start(recorder, known, Inputs::Opened, Limits::default());
+        self.pass_to(run, facts, stage, outputs)
+    }
+
+    /// Leaves the mount to nobody's run.
+    pub(crate) fn idle(&mut self) -> (Arc<Run>, Facts) {
+        let facts = Facts::default();
+        self.pass_to(Run::idle(Box::new(facts.clone())), facts, "", &[])
+    }
+
+    fn pass_to(
+        &mut self,
+        run: Arc<Run>,
+        facts: Facts,
+        stage: &str,
+        outputs: &[&str],
+    ) -> (Arc<Run>, Facts) {
+        let mount = self.mount.as_ref().unwrap();
+        let output = |path: &&str| TreePath { tree: 0, path: (*path).to_owned() };
+        let replaceable = outputs.iter().map(output).collect();
+        mount.begin_run(Arc::clone(&run), stage.to_owned(), format!("run-{stage}"), replaceable);
+        (mem::replace(&mut self.run, run), mem::replace(&mut self.facts, facts))
     }
 
     /// A path through the mount.
@@ -196,10 +325,14 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         if let Some(mount) = self.mount.take() {
-            rustix::mount::unmount(self.path(""), UnmountFlags::DETACH).unwrap();
+            unmount(&self.directory, UnmountFlags::DETACH);
             mount.join().unwrap();
         }
     }
+}
+
+fn unmount(directory: &TempDir, flags: UnmountFlags) {
+    rustix::mount::unmount(directory.path().join("mount"), flags).unwrap();
 }
 
 /// The digests of a file by the plain libraries.

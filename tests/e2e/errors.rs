@@ -15,14 +15,15 @@ use crate::{
     needs,
 };
 
-/// Runs, and expects one line on standard error that contains all of `words`, and this code.
+/// Runs, and expects one line on standard error, and perhaps what to do next, with all of `words` in
+/// them, and this code.
 fn check(command: &mut Command, code: i32, words: &[&str]) -> Ended {
     let ended = command.finish();
     assert_eq!(ended.code, Some(code), "{command:?}: {ended:?}");
     let said: Vec<_> = ended.stderr.lines().filter(|line| line.starts_with("attestfs: ")).collect();
-    let [line] = said.as_slice() else { panic!("not one line: {ended:?}") };
+    let [_line] = said.as_slice() else { panic!("not one line: {ended:?}") };
     for word in words {
-        assert!(line.contains(word), "{word:?} is missing in {line:?}");
+        assert!(ended.stderr.contains(word), "{word:?} is missing in {ended:?}");
     }
     ended
 }
@@ -78,9 +79,13 @@ fn a_pipe_in_place_of_a_key_holds_nobody() {
 #[test]
 fn a_key_or_a_state_below_an_observed_directory_is_refused() {
     let Some(lab) = Lab::new() else { return };
-    check(&mut idle_run(&lab, &lab.path("keys")), 125, &["key", "--dir"]);
-    check(&mut idle_run(&lab, &lab.path("state")), 125, &["state", "--dir"]);
-    check(&mut idle_run(&lab, &lab.path("")), 125, &["--dir"]);
+    check(
+        &mut idle_run(&lab, &lab.path("keys")),
+        125,
+        &["key", "lies below", "\n  next: keep it elsewhere"],
+    );
+    check(&mut idle_run(&lab, &lab.path("state")), 125, &["state", "lies below", "--state"]);
+    check(&mut idle_run(&lab, &lab.path("")), 125, &["lies below"]);
 }
 
 #[test]

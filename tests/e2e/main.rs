@@ -8,21 +8,42 @@
     reason = "helpers of tests, which may fail and say why"
 )]
 
+#[path = "../common/ended.rs"]
+mod ended;
+#[path = "../common/guarded.rs"]
+mod guarded;
+#[path = "../common/lab.rs"]
+mod lab;
+#[path = "../common/mounted.rs"]
+mod mounted;
+#[path = "../common/needs.rs"]
+mod needs;
 #[path = "../common/require.rs"]
 mod require;
 
+mod authority;
 mod evidence;
-mod lab;
-mod needs;
 
+mod certificates;
 mod checkpoint;
 mod collisions;
+mod copy;
 mod crash;
 mod errors;
+mod gc;
+mod indexes;
 mod job;
 mod links;
+mod lock;
+mod metrics;
+mod mount;
+mod mount_gate;
+mod mount_handed;
+mod mount_stage;
 mod outputs;
 mod pipeline;
+mod policy;
+mod python;
 mod questions;
 mod tampering;
 mod tools;

@@ -28,3 +28,22 @@ fn each_output_that_holds_an_open_file_names_it_as_left_out() {
         .collect();
     assert_eq!(left_out, [(Some("part/log"), Some(2)), (Some("log"), Some(1))], "{ended:?}");
 }
+
+#[test]
+fn who_runs_again_without_out_is_told_what_to_name() {
+    let Some(lab) = Lab::new() else { return };
+    lab.directory("data");
+    let run = |options: &[&str]| {
+        let mut run = lab.run("again");
+        run.args(["--dir", "data"]).args(options);
+        run.args(["--", "sh", "-ec", "date +%N > data/copy.csv"]).finish()
+    };
+    assert_eq!(run(&["--out", "copy.csv"]).code, Some(0));
+    let ended = run(&[]);
+    assert_ne!(ended.code, Some(0));
+    assert!(ended.stderr.contains("Operation not permitted"), "{}", ended.stderr);
+    let told = "refused: 'copy.csv' is what attestation ";
+    assert!(ended.stderr.contains(told), "{}", ended.stderr);
+    assert!(ended.stderr.contains("next: to replace it, name it with --out"), "{}", ended.stderr);
+    assert_eq!(run(&["--out", "copy.csv"]).code, Some(0));
+}

@@ -63,6 +63,23 @@ fn a_copy_inside_the_store_has_its_digest() {
 }
 
 #[test]
+fn one_request_copies_no_more_than_64_mib() {
+    if !can_mount() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let path = scratch.path("from");
+    let from = File::options().read(true).write(true).create_new(true).open(path).unwrap();
+    from.set_len((64 << 20) + 1).unwrap();
+    let to = File::create(scratch.path("to")).unwrap();
+    let copy = || rustix::fs::copy_file_range(&from, None, &to, None, (64 << 20) + 1);
+    assert_eq!([copy(), copy(), copy()], [Ok(64 << 20), Ok(1), Ok(0)]);
+    drop((from, to));
+    let sealed = scratch.check_digests();
+    assert_eq!(sealed["from"], sealed["to"]);
+}
+
+#[test]
 fn a_huge_hole_is_unsealed_and_never_a_hang() {
     if !can_mount() {
         return;

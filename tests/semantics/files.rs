@@ -1,8 +1,8 @@
 //! Files behave as on the backing store.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{Read, Seek, SeekFrom, Write},
+    fs::{self, File, FileTimes, OpenOptions},
+    io::{self, Read, Seek, SeekFrom, Write},
     os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink},
     process::Command,
     time::{Duration, UNIX_EPOCH},
@@ -297,4 +297,45 @@ fn a_set_id_bit_survives_the_change_of_owner_at_creation() {
     assert!(made.success());
     let stat = scratch.stored("tool").metadata().unwrap();
     assert_eq!((stat.uid(), stat.mode() & 0o7777), (65534, 0o4755));
+}
+
+#[test]
+fn a_read_only_mount_changes_nothing_however_the_kernel_mounted_it() {
+    if !can_mount() {
+        return;
+    }
+    let scratch = Scratch::read_only(|store| {
+        fs::create_dir(store.join("d")).unwrap();
+        fs::write(store.join("a"), b"x").unwrap();
+        fs::write(store.join("b"), b"y").unwrap();
+    });
+    let at = |name: &str| scratch.path(name);
+    let modes = fs::Permissions::from_mode(0o600);
+    let now = FileTimes::new().set_modified(UNIX_EPOCH);
+    let attempts: [(&str, io::Result<()>); 14] = [
+        ("write", File::options().write(true).open(at("a")).map(drop)),
+        ("append", File::options().append(true).open(at("a")).map(drop)),
+        ("truncate", File::create(at("a")).map(drop)),
+        ("create", File::create(at("new")).map(drop)),
+        ("mkdir", fs::create_dir(at("new"))),
+        ("rmdir", fs::remove_dir(at("d"))),
+        ("symlink", symlink("a", at("new"))),
+        ("link", fs::hard_link(at("a"), at("new"))),
+        ("unlink", fs::remove_file(at("a"))),
+        ("rename", fs::rename(at("a"), at("b"))),
+        ("chmod", fs::set_permissions(at("a"), modes)),
+        ("chown", std::os::unix::fs::chown(at("a"), Some(1), None)),
+        ("utimens", File::open(at("a")).unwrap().set_times(now)),
+        (
+            "setxattr",
+            rustix::fs::setxattr(at("a"), "user.x", b"", XattrFlags::empty()).map_err(Into::into),
+        ),
+    ];
+    for (attempt, result) in attempts {
+        let errno = result.err().and_then(|error| error.raw_os_error());
+        assert_eq!(errno, Some(Errno::ROFS.raw_os_error()), "{attempt}");
+    }
+    assert_eq!(fs::read(at("a")).unwrap(), b"x");
+    assert_eq!(fs::read(at("b")).unwrap(), b"y");
+    assert_eq!(fs::read_dir(at("")).unwrap().count(), 3);
 }

@@ -3,14 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests, which may fail")]
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     ffi::CString,
     fs::{self, File},
     io::Write,
     path::Path,
 };
 
-use attestfs_fs::{Fact, Inputs, Limits, TreePath, Unknown};
+use attestfs_fs::{Fact, Inputs, Limits, RunVersion, TreePath, Unknown};
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use crate::common::{Scratch, can_mount, digests_of};
@@ -36,6 +36,46 @@ fn a_file_that_was_there_is_a_material_with_its_digest() {
     let materials = scratch.facts.materials();
     assert_eq!(materials.keys().collect::<Vec<_>>(), ["raw"]);
     assert_eq!(materials["raw"], Some(digests_of(&scratch.stored("raw"))));
+}
+
+/// The names of each material, in the order in which they were told.
+fn names(scratch: &Scratch) -> Vec<Vec<String>> {
+    let mut names: BTreeMap<RunVersion, Vec<String>> = BTreeMap::new();
+    for fact in scratch.facts.all() {
+        if let Fact::Opened { version, path, .. } | Fact::OpenedAs { version, path } = fact {
+            names.entry(version).or_default().push(path.path);
+        }
+    }
+    scratch.facts.check_order();
+    names.into_values().collect()
+}
+
+#[test]
+fn a_material_is_told_by_each_name_by_which_it_may_have_been_opened() {
+    if !can_mount() {
+        return;
+    }
+    let scratch = scratch_with(&[("a", b"data"), ("alone", b"x")], Inputs::Opened);
+    for link in ["b", "c", "unseen"] {
+        fs::hard_link(scratch.stored("a"), scratch.stored(link)).unwrap();
+    }
+    let read = |name: &str| drop(fs::read(scratch.path(name)).unwrap());
+    read("a");
+    assert_eq!(names(&scratch), [["a"]]);
+    read("b");
+    read("a");
+    assert_eq!(names(&scratch), [["a", "b"]]);
+    scratch.quiesce();
+    fs::metadata(scratch.path("c")).unwrap();
+    assert_eq!(names(&scratch), [["a", "b"]], "nobody opened it since");
+    // The kernel still knows the name and need not look it up.
+    read("b");
+    read("c");
+    assert_eq!(names(&scratch), [["a", "b", "c"]]);
+    read("alone");
+    fs::rename(scratch.path("alone"), scratch.path("moved")).unwrap();
+    read("moved");
+    assert_eq!(names(&scratch)[1], ["alone"], "a file of one link has one name");
 }
 
 #[test]

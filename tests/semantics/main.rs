@@ -5,4 +5,9 @@ mod common;
 
 mod digests;
 mod files;
+mod gate;
 mod lineage;
+mod sightings;
+mod stage;
+mod virtual_files;
+mod xattrs;

@@ -1,0 +1,97 @@
+//! Changing what was published.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    os::unix::fs::FileExt,
+    path::Path,
+};
+
+use rustix::{fs::FallocateFlags, io::Errno};
+
+use crate::{
+    lab::{Finish, Lab},
+    mounted::{Mounted, mount, unmount_all_at},
+    scene::{assert_holds, with_model},
+};
+
+fn errno<T>(result: io::Result<T>) -> Option<Errno> {
+    result.err().and_then(|error| Errno::from_io_error(&error))
+}
+
+/// All ways to change a file by its name.
+fn changes(path: &Path) -> [Option<Errno>; 4] {
+    let open = |options: &mut fs::OpenOptions| errno(options.open(path));
+    [
+        open(File::options().write(true)),
+        open(File::options().append(true)),
+        open(File::options().read(true).write(true)),
+        open(File::options().write(true).truncate(true)),
+    ]
+}
+
+// Stands on `Permit::check` (fs/src/gate/permit.rs), asked by `Vfs::begin_open`.
+#[test]
+fn published_content_is_not_written_through_the_mount() {
+    let Some(lab) = with_model() else { return };
+    let mounted = Mounted::new(&lab, "tree", "mnt", &[]);
+    let weights = mounted.path.join("model/weights.bin");
+    assert_eq!(changes(&weights), [Some(Errno::PERM); 4]);
+    // By another name it is the same file.
+    fs::hard_link(&weights, mounted.path.join("other")).unwrap();
+    assert_eq!(changes(&mounted.path.join("other")), [Some(Errno::PERM); 4]);
+    fs::rename(&weights, mounted.path.join("renamed")).unwrap();
+    assert_eq!(changes(&mounted.path.join("renamed")), [Some(Errno::PERM); 4]);
+    let mut perl = lab.configured("perl");
+    let truncated = perl.args(["-e", "truncate($ARGV[0], 3) or exit($! + 0)"]);
+    assert_eq!(truncated.arg(mounted.path.join("renamed")).finish().code, Some(1), "EPERM");
+    assert_holds(&lab.path("tree/renamed"), "weights");
+}
+
+// Stands on the same and on `TreeLock::take` (daemon/src/session/lock.rs).
+#[test]
+fn published_content_is_not_written_through_a_second_mount() {
+    let Some(lab) = with_model() else { return };
+    let first = Mounted::new(&lab, "tree", "first", &["--read-only"]);
+    let second = Mounted::new(&lab, "tree", "second", &[]);
+    assert_eq!(changes(&first.path.join("model/weights.bin")), [Some(Errno::ROFS); 4]);
+    assert_eq!(changes(&second.path.join("model/weights.bin")), [Some(Errno::PERM); 4]);
+    // Nor by one more writable mount, or one of what is mounted already.
+    lab.directory("third");
+    for backing in ["tree", "first"] {
+        let refused = mount(&lab, backing, "third", &[]).finish();
+        unmount_all_at(&lab.path("third"));
+        assert_eq!(refused.code, Some(3), "{refused:?}");
+    }
+    drop(second);
+    // A run whose outputs lie elsewhere.
+    let mut run = lab.run("other");
+    run.args(["--dir", "tree", "--out", "other", "--"]);
+    let script = "mkdir tree/other; echo x > tree/other/x; echo evil > tree/model/weights.bin";
+    let ended = run.args(["sh", "-c", script]).finish();
+    assert!(ended.stderr.contains("Operation not permitted"), "{ended:?}");
+    assert_holds(&lab.path("tree/model/weights.bin"), "weights");
+}
+
+// Stands on `ask_again` (fs/src/write.rs), asked at the first change of each version.
+#[test]
+fn published_content_is_not_written_through_a_descriptor_that_was_opened_before() {
+    let Some(lab) = Lab::new() else { return };
+    let mounted = Mounted::new(&lab, "tree", "mnt", &[]);
+    let path = mounted.path.join("model/weights.bin");
+    fs::create_dir(mounted.path.join("model")).unwrap();
+    fs::write(&path, "draft").unwrap();
+    let mut before = File::options().append(true).open(&path).unwrap();
+    let stage = |words: &[&str]| lab.attestfs(["stage"].iter().chain(words)).succeed();
+    stage(&["open", "mnt", "--stage", "train", "--out", "model"]);
+    fs::write(&path, "weights").unwrap();
+    stage(&["close", "mnt"]);
+    lab.verify("tree/model").succeed();
+    assert_eq!(errno(before.write(b"evil")), Some(Errno::PERM));
+    assert_eq!(errno(before.write_at(b"evil", 0)), Some(Errno::PERM));
+    assert_eq!(errno(before.set_len(2)), Some(Errno::PERM));
+    let allocated = rustix::fs::fallocate(&before, FallocateFlags::empty(), 0, 100);
+    assert_eq!(allocated, Err(Errno::PERM));
+    assert_holds(&path, "weights");
+    lab.verify("tree/model").succeed();
+}

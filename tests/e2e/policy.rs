@@ -6,7 +6,9 @@ use serde_json::Value;
 
 use crate::{
     authority::Authority,
+    guarded::is_refused,
     lab::{Finish, Lab},
+    mounted::{Mounted, attribute},
     needs,
 };
 
@@ -91,8 +93,8 @@ fn sign_model(lab: &Lab, method: &str, with: &[(&str, &Path)]) -> Option<()> {
 }
 
 /// A lab with a model that is not signed, and the ready policy for serving with its files.
-fn serving(authority: &Authority) -> Lab {
-    let lab = Lab::without_mounts();
+fn serving(authority: &Authority) -> Option<Lab> {
+    let lab = Lab::new()?;
     lab.directory("model");
     fs::write(lab.path("model/model.safetensors"), "weights").unwrap();
     fs::write(lab.path("model/config.json"), "{}").unwrap();
@@ -100,7 +102,7 @@ fn serving(authority: &Authority) -> Lab {
     fs::copy(ready, lab.path("serving.toml")).unwrap();
     fs::copy(lab.public_key(), lab.path("trainer.pub")).unwrap();
     fs::copy(authority.certificate("root"), lab.path("hub-ca.pem")).unwrap();
-    lab
+    Some(lab)
 }
 
 fn serve(lab: &Lab) -> Command {
@@ -113,15 +115,21 @@ fn a_hub_model_with_nothing_but_a_model_signature_is_admitted_by_its_signer() {
         return;
     }
     let authority = Authority::new();
-    let lab = serving(&authority);
+    let Some(lab) = serving(&authority) else { return };
+    let options = ["--read-only", "--policy", "serving.toml"];
+    let served = Mounted::new(&lab, "model", "served", &options);
+    let weights = served.path.join("model.safetensors");
+    let verdict = || attribute(&weights, "user.attestfs.verdict").unwrap_or_default();
     let said = serve(&lab).finish();
     assert!(said.code == Some(1) && said.stdout.contains("no attestation at hand"), "{said:?}");
+    assert!(is_refused(&weights));
 
     let key = lab.key();
     if sign_model(&lab, "key", &[("--private_key", &key)]).is_none() {
         return;
     }
     assert!(serve(&lab).succeed().contains("\"trainer\""));
+    assert_eq!(fs::read_to_string(&weights).unwrap(), "weights");
 
     for (name, uri) in
         [("hub", "spiffe://hub.example/model/llm"), ("other", "spiffe://x/model/llm")]
@@ -139,5 +147,8 @@ fn a_hub_model_with_nothing_but_a_model_signature_is_admitted_by_its_signer() {
         let words = if name == "hub" { "\"hub\"" } else { "spiffe://x/model/llm" };
         assert_eq!(said.code == Some(0), name == "hub", "{said:?}");
         assert!(said.stdout.contains(words), "{said:?}");
+        assert_eq!(is_refused(&weights), name != "hub", "{}", verdict());
+        let words = if name == "hub" { "admitted: rehash" } else { "spiffe://x/model/llm" };
+        assert!(verdict().contains(words), "{}", verdict());
     }
 }

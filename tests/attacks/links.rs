@@ -60,6 +60,51 @@ fn a_link_out_of_the_tree_is_not_followed_by_a_guarded_name() {
     assert_holds(&mounted.path.join("model/weights.bin"), "weights");
 }
 
+// Stands on `Demands::of` (fs/src/gate/demands.rs): by the name of a link to it, a publication is none.
+#[test]
+fn a_guarded_link_to_what_is_called_a_publication_is_refused() {
+    let Some(lab) = with_model() else { return };
+    let tree = lab.path("tree");
+    fs::create_dir(tree.join("aside")).unwrap();
+    fs::write(tree.join("aside/model.sig"), "evil").unwrap();
+    fs::write(tree.join("aside/claims.jsonl"), "evil").unwrap();
+    for (target, link) in [
+        ("aside/model.sig", "once.bin"),
+        ("aside/claims.jsonl", "between"),
+        ("between", "twice.bin"),
+        ("aside", "directory"),
+        ("directory/model.sig", "through.bin"),
+    ] {
+        symlink(target, tree.join(link)).unwrap();
+    }
+    let mounted = serve(&lab, "rehash");
+    for name in ["once.bin", "twice.bin", "through.bin"] {
+        let path = mounted.path.join(name);
+        assert!(is_refused(&path), "{name}: {:?}", fs::read_to_string(&path));
+    }
+    assert!(fs::read(mounted.path.join("model/model.sig")).is_ok());
+}
+
+// Stands on `Demands::lock` (fs/src/gate/demands.rs).
+#[test]
+fn locked_data_that_is_a_link_to_what_is_called_a_publication_now_is_refused() {
+    let Some(lab) = Lab::new() else { return };
+    fs::create_dir_all(lab.directory("tree").join("raw")).unwrap();
+    let data = lab.path("tree/raw/a.csv");
+    fs::write(&data, "good").unwrap();
+    let read = |options: &[&str]| {
+        let mut run = lab.run("read");
+        run.args(["--dir", "tree", "--lock", "data.lock"]).args(options);
+        run.args(["--", "cat", "tree/raw/a.csv"]).finish()
+    };
+    assert_eq!(read(&[]).stdout, "good");
+    fs::remove_file(&data).unwrap();
+    fs::write(lab.directory("tree/aside").join("model.sig"), "evil").unwrap();
+    symlink("../aside/model.sig", &data).unwrap();
+    let ended = read(&["--locked"]);
+    assert!(ended.code != Some(0) && !ended.stdout.contains("evil"), "{ended:?}");
+}
+
 // Stands on `Links::aliases` (fs/src/gate/links.rs): a file is guarded by the links that lead to it.
 #[test]
 fn a_guarded_link_to_a_file_that_nothing_guards_is_refused() {

@@ -2,16 +2,19 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Write},
+    io::{self, BufRead, BufReader, Write},
     os::unix::fs::FileExt,
     path::Path,
+    process::{Command, Stdio},
 };
 
 use rustix::{fs::FallocateFlags, io::Errno};
 
 use crate::{
+    guarded::policy,
     lab::{Finish, Lab},
     mounted::{Mounted, mount, unmount_all_at},
+    needs,
     scene::{assert_holds, with_model},
 };
 
@@ -94,4 +97,51 @@ fn published_content_is_not_written_through_a_descriptor_that_was_opened_before(
     assert_eq!(allocated, Err(Errno::PERM));
     assert_holds(&path, "weights");
     lab.verify("tree/model").succeed();
+}
+
+/// Maps a file that it makes, and stores into the mapping when it is told to.
+const MAPPING: &str = "import mmap, sys
+with open(sys.argv[1], 'wb') as f:
+    f.write(b'A' * 8192)
+with open(sys.argv[1], 'rb+') as f:
+    pages = mmap.mmap(f.fileno(), 8192)
+print('mapped', flush=True)
+sys.stdin.readline()
+pages[4096:4100] = b'EVIL'
+print('stored', flush=True)
+sys.stdin.readline()
+";
+
+// Stands on `Vfs::page_cache` (fs/src/vfs/opening.rs): pages of what somebody vouches for are read anew.
+#[test]
+fn a_mapping_from_before_the_publication_shows_nobody_what_it_stores() {
+    let Some(lab) = Lab::new() else { return };
+    if !needs::programs(&["python3"]) {
+        return;
+    }
+    policy(&lab, "rehash");
+    let mounted = Mounted::new(&lab, "tree", "mnt", &["--policy", "policy.toml"]);
+    let stage = |words: &[&str]| lab.attestfs(["stage"].iter().chain(words)).succeed();
+    fs::create_dir(mounted.path.join("shared")).unwrap();
+    let file = mounted.path.join("shared/weights.bin");
+    stage(&["open", "mnt", "--stage", "first", "--out", "log"]);
+    fs::write(mounted.path.join("log"), "first").unwrap();
+    let mut python = Command::new("python3");
+    let python = python.args(["-c", MAPPING]).arg(&file);
+    let mut python = python.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(python.stdout.take().unwrap()).lines();
+    assert_eq!(said.next().unwrap().unwrap(), "mapped");
+    stage(&["close", "mnt"]);
+    stage(&["open", "mnt", "--stage", "second", "--out", "shared"]);
+    fs::write(&file, vec![b'B'; 8192]).unwrap();
+    stage(&["close", "mnt"]);
+    assert_eq!(fs::read(&file).unwrap(), vec![b'B'; 8192]);
+    let mut tell = python.stdin.take().unwrap();
+    tell.write_all(b"\n").unwrap();
+    assert_eq!(said.next().unwrap().unwrap(), "stored");
+    let read = fs::read(&file);
+    assert!(!read.is_ok_and(|bytes| bytes.windows(4).any(|it| it == b"EVIL")));
+    drop(tell);
+    python.wait().unwrap();
+    assert_eq!(fs::read(lab.path("tree/shared/weights.bin")).unwrap(), vec![b'B'; 8192]);
 }

@@ -68,6 +68,11 @@ impl Admitted {
         self.found
     }
 
+    /// Whether somebody vouches for what is read, so that it must come from the store.
+    pub(crate) fn is_of_the_store(&self) -> bool {
+        !matches!(self.reason, Reason::Unguarded | Reason::Own | Reason::Emptied)
+    }
+
     /// Whether every chunk group is verified when it is read.
     pub(crate) fn is_verified(&self) -> bool {
         self.outboard.is_some()

@@ -42,7 +42,8 @@ pub(super) struct Grounds<'a, 'w> {
 }
 
 impl<'a> Demands<'a> {
-    /// Of a file that was seen so. Publications are never guarded.
+    /// Of a file that was seen so. A publication is not guarded by its own name; by that of a link to
+    /// it whoever comes wants something else.
     ///
     /// # Errors
     /// [`Stop::Later`] when more links have to be asked than whoever asks has patience for.
@@ -52,20 +53,37 @@ impl<'a> Demands<'a> {
             Patience::None => QUESTIONS_AT_ONCE,
             Patience::NoHashing | Patience::WhileConnected(_) => usize::MAX,
         };
-        for (name, aliases) in sighting.names {
-            if is_publication(&name.path) {
-                continue;
-            }
+        for (name, mut aliases) in sighting.names {
+            aliases.retain(|alias| !is_publication(&alias.path.path));
+            let own = Some(&name).filter(|name| !is_publication(&name.path));
+            let mut counts = |alias: &Alias| grounds.counts(alias, &name, &mut questions);
             if let Some(policy) = grounds.policy {
-                demands.guard(policy, &name, aliases, |alias| {
-                    grounds.counts(alias, &name, &mut questions)
-                })?;
+                demands.guard(policy, own, &aliases, &mut counts)?;
             }
             if grounds.lock.is_some() {
-                demands.locked.push(name);
+                demands.lock(own, &aliases, &mut counts)?;
             }
         }
         Ok(demands)
+    }
+
+    /// By its own name a file must be in the lock; a publication by those of the links to it.
+    fn lock(
+        &mut self,
+        own: Option<&TreePath>,
+        aliases: &[Alias],
+        counts: &mut dyn FnMut(&Alias) -> Result<bool, Stop>,
+    ) -> Result<(), Stop> {
+        if let Some(name) = own {
+            self.locked.push(name.clone());
+            return Ok(());
+        }
+        for alias in aliases {
+            if counts(alias)? {
+                self.locked.push(alias.path.clone());
+            }
+        }
+        Ok(())
     }
 
     /// By its own name a file must be attested as that. By way of links it may be attested by any of
@@ -73,29 +91,29 @@ impl<'a> Demands<'a> {
     fn guard(
         &mut self,
         policy: &'a Policy,
-        name: &TreePath,
-        aliases: Vec<Alias>,
-        mut counts: impl FnMut(&Alias) -> Result<bool, Stop>,
+        name: Option<&TreePath>,
+        aliases: &[Alias],
+        counts: &mut dyn FnMut(&Alias) -> Result<bool, Stop>,
     ) -> Result<(), Stop> {
-        let own = policy.rule_for(&name.path);
+        let own = name.and_then(|name| Some((name, policy.rule_for(&name.path)?)));
         let mut linked: Vec<Guarded<'a>> = Vec::new();
         for alias in aliases {
             let Some(rule) = policy.rule_for(&alias.path.path) else { continue };
-            if own.is_some_and(|own| own.number() == rule.number()) || !counts(&alias)? {
+            if own.is_some_and(|(_, own)| own.number() == rule.number()) || !counts(alias)? {
                 continue;
             }
             let same = linked.iter_mut().find(|known| known.rule.number() == rule.number());
             if let Some(guarded) = same {
-                guarded.names.push(alias.path);
+                guarded.names.push(alias.path.clone());
             } else {
-                let names = vec![alias.path.clone()];
-                linked.push(Guarded { rule, path: alias.path, names });
+                let (path, names) = (alias.path.clone(), vec![alias.path.clone()]);
+                linked.push(Guarded { rule, path, names });
             }
         }
         for guarded in &mut linked {
-            guarded.names.push(name.clone());
+            guarded.names.extend(name.cloned());
         }
-        self.guarded.extend(own.map(|rule| Guarded {
+        self.guarded.extend(own.map(|(name, rule)| Guarded {
             rule,
             path: name.clone(),
             names: vec![name.clone()],

@@ -289,8 +289,8 @@ impl Vfs {
         Permit::new(Arc::clone(&self.gate), Arc::clone(&regular.tenure.replaceable))
     }
 
-    /// Pages that were read before anybody verified them are not kept for whoever wants them
-    /// verified.
+    /// Pages of what somebody vouches for are read anew: a mapping of others may have changed those
+    /// that are there, and its writes be refused, so that the store never saw them.
     fn page_cache(
         &self,
         opening: &Opening,
@@ -300,8 +300,8 @@ impl Vfs {
         let now = self.backing.stat(opening.opened.file.as_fd())?.identity;
         let kept = content.cached == Some(now);
         content.cached = Some(now);
-        let verified = admitted.is_some_and(Admitted::is_verified);
-        Ok(if kept && !verified { PageCache::Keep } else { PageCache::Drop })
+        let vouched = admitted.is_some_and(Admitted::is_of_the_store);
+        Ok(if kept && !vouched { PageCache::Keep } else { PageCache::Drop })
     }
 }
 

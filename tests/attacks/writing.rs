@@ -99,6 +99,27 @@ fn published_content_is_not_written_through_a_descriptor_that_was_opened_before(
     lab.verify("tree/model").succeed();
 }
 
+// Stands on `Permit::kept` (fs/src/gate/permit.rs): a run's outputs are its own as long as its stage is
+// open.
+#[test]
+fn a_descriptor_of_a_stage_that_has_ended_does_not_change_what_another_published() {
+    let Some(lab) = Lab::new() else { return };
+    policy(&lab, "rehash");
+    let mounted = Mounted::new(&lab, "tree", "mnt", &["--policy", "policy.toml"]);
+    let stage = |words: &[&str]| lab.attestfs(["stage"].iter().chain(words)).succeed();
+    fs::create_dir(mounted.path.join("shared")).unwrap();
+    let file = mounted.path.join("shared/weights.bin");
+    stage(&["open", "mnt", "--stage", "first", "--out", "shared"]);
+    fs::write(&file, "first").unwrap();
+    let held = File::options().write(true).open(&file).unwrap();
+    stage(&["close", "mnt"]);
+    stage(&["open", "mnt", "--stage", "second", "--out", "shared"]);
+    fs::write(&file, "second").unwrap();
+    stage(&["close", "mnt"]);
+    assert_eq!(errno(held.write_at(b"evil", 0)), Some(Errno::PERM));
+    assert_holds(&file, "second");
+}
+
 /// Maps a file that it makes, and stores into the mapping when it is told to.
 const MAPPING: &str = "import mmap, sys
 with open(sys.argv[1], 'wb') as f:

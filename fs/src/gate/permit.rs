@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use attestfs_attestation::Refusal;
 
@@ -16,13 +16,14 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(crate) struct Permit {
     gate: Arc<Gate>,
-    /// Where the run puts its outputs.
-    replaceable: Arc<[TreePath]>,
+    /// Where the run puts its outputs, as long as its tenure lasts: what is published there
+    /// afterwards is none of its own.
+    replaceable: Weak<[TreePath]>,
 }
 
 impl Permit {
-    pub(crate) fn new(gate: Arc<Gate>, replaceable: Arc<[TreePath]>) -> Self {
-        Self { gate, replaceable }
+    pub(crate) fn new(gate: Arc<Gate>, replaceable: &Arc<[TreePath]>) -> Self {
+        Self { gate, replaceable: Arc::downgrade(replaceable) }
     }
 
     /// Whether `run` may change the file. Tells why not.
@@ -88,7 +89,9 @@ impl Permit {
         if paths.is_empty() {
             return Some(tracked.path_or_former().unwrap_or_else(TreePath::nowhere));
         }
-        paths.retain(|path| !self.replaceable.iter().any(|above| above.covers(path)));
+        let replaceable = self.replaceable.upgrade();
+        let replaceable = replaceable.as_deref().unwrap_or_default();
+        paths.retain(|path| !replaceable.iter().any(|above| above.covers(path)));
         paths.into_iter().next()
     }
 }

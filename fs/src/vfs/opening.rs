@@ -286,7 +286,7 @@ impl Vfs {
     }
 
     pub(super) fn permit(&self, regular: &Regular) -> Permit {
-        Permit::new(Arc::clone(&self.gate), Arc::clone(&regular.tenure.replaceable))
+        Permit::new(Arc::clone(&self.gate), &regular.tenure.replaceable)
     }
 
     /// Pages of what somebody vouches for are read anew: a mapping of others may have changed those

@@ -34,7 +34,7 @@ use crate::{
 /// signal when one killed it), or 125, 126, 127 and 3 as the contract says.
 pub(crate) fn command(options: Options, environment: &Environment) -> ExitCode {
     let console = Console::new(options.json);
-    carry_out(options, environment).map_or_else(
+    carry_out(options, environment, &console).map_or_else(
         |error| {
             console.error(&error, error.next_step(), error.exit_code());
             ExitCode::from(error.exit_code())
@@ -43,8 +43,12 @@ pub(crate) fn command(options: Options, environment: &Environment) -> ExitCode {
     )
 }
 
-fn carry_out(options: Options, environment: &Environment) -> Result<u8, RunError> {
-    let plan = Plan::new(options, environment)?;
+fn carry_out(
+    options: Options,
+    environment: &Environment,
+    console: &Console,
+) -> Result<u8, RunError> {
+    let plan = Plan::new(options, environment, console.clone())?;
     let locks = plan.assignment.trees.iter().map(TreeLock::take);
     let _locks: Vec<TreeLock> = locks.collect::<Result<_, _>>()?;
     if plan.reuse && reuse::is_done(&plan) {

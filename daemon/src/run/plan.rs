@@ -84,7 +84,11 @@ pub(super) struct Plan {
 impl Plan {
     /// # Errors
     /// Whatever is wrong with the options.
-    pub(super) fn new(options: Options, environment: &Environment) -> Result<Self, RunError> {
+    pub(super) fn new(
+        options: Options,
+        environment: &Environment,
+        console: Console,
+    ) -> Result<Self, RunError> {
         let trees = open_trees(&options.dirs)?;
         let is_below = |path: &Path| trees.containing(path).is_some();
         descriptors::refuse_inherited(is_below)?;
@@ -130,7 +134,7 @@ impl Plan {
                 checkpoint_rule: options.checkpoint_rule,
                 patience: options.patience,
                 own_error,
-                console: Console::new(options.json),
+                console,
             },
         })
     }

@@ -40,6 +40,8 @@ mod session;
 pub mod signer;
 mod text;
 #[cfg(feature = "mount")]
+mod voice;
+#[cfg(feature = "mount")]
 pub mod wiring;
 
 /// Runs the command line of this process.

@@ -6,11 +6,11 @@ use attestfs_fs::{Fact, MaterialProgress};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::voice::Voice;
 use crate::{
     control::CommitReport,
     lock::Reused,
     text::{harmless, without_error_numbers},
+    voice::Voice,
 };
 
 /// How the user is spoken to.

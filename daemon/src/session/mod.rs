@@ -13,7 +13,6 @@ mod recorder;
 #[expect(clippy::module_inception, reason = "the room is named after what it holds")]
 mod session;
 mod trees;
-mod voice;
 
 pub(crate) use console::{Console, Hashing};
 pub(crate) use describe::Description;

@@ -18,7 +18,7 @@ const LINES_MAX: usize = 4096;
 
 /// The one writer of a process's lines. Those that were said are written when this is gone.
 #[derive(Debug)]
-pub(super) struct Voice {
+pub(crate) struct Voice {
     words: Option<SyncSender<Word>>,
     unsaid: Arc<AtomicU64>,
     writer: Option<JoinHandle<()>>,
@@ -36,7 +36,7 @@ enum Word {
 
 impl Voice {
     /// `left_out` says of how many lines only the number is told.
-    pub(super) fn start(left_out: fn(u64) -> String) -> Self {
+    pub(crate) fn start(left_out: fn(u64) -> String) -> Self {
         Self::into(io::stderr(), left_out)
     }
 
@@ -49,7 +49,7 @@ impl Voice {
     }
 
     /// Says a line, after all that were said before. Returns when it is written, or held back.
-    pub(super) fn say(&self, line: String) {
+    pub(crate) fn say(&self, line: String) {
         let (written, wait) = mpsc::channel();
         self.tell(Word::Line(line, Some(written)));
         // Without a writer nobody can be told anything.
@@ -58,18 +58,18 @@ impl Voice {
 
     /// Says a line if there is room for it, and waits for nobody. Of those that find no room only
     /// the number is said.
-    pub(super) fn mention(&self, line: String) {
+    pub(crate) fn mention(&self, line: String) {
         let Some(words) = &self.words else { return };
         if let Err(TrySendError::Full(_)) = words.try_send(Word::Line(line, None)) {
             self.unsaid.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    pub(super) fn hold(&self) {
+    pub(crate) fn hold(&self) {
         self.tell(Word::Hold);
     }
 
-    pub(super) fn release(&self) {
+    pub(crate) fn release(&self) {
         self.tell(Word::Release);
     }
 

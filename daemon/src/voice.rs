@@ -11,12 +11,13 @@ use std::{
         mpsc::{self, Receiver, Sender, SyncSender, TrySendError},
     },
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 /// Lines that wait until somebody reads them; and as many that are held back.
 const LINES_MAX: usize = 4096;
 
-/// The one writer of a process's lines. Those that were said are written when this is gone.
+/// A writer of lines. Those that were said are written when this is gone.
 #[derive(Debug)]
 pub(crate) struct Voice {
     words: Option<SyncSender<Word>>,
@@ -26,8 +27,9 @@ pub(crate) struct Voice {
 
 #[derive(Debug)]
 enum Word {
-    /// Whoever waits is told when it is written, or held back.
-    Line(String, Option<Sender<()>>),
+    Line(String),
+    /// Whoever waits is told when all lines before are written, or held back.
+    Mark(Sender<()>),
     /// From now on lines are held back.
     Hold,
     /// What was held back is written.
@@ -51,7 +53,8 @@ impl Voice {
     /// Says a line, after all that were said before. Returns when it is written, or held back.
     pub(crate) fn say(&self, line: String) {
         let (written, wait) = mpsc::channel();
-        self.tell(Word::Line(line, Some(written)));
+        self.tell(Word::Line(line));
+        self.tell(Word::Mark(written));
         // Without a writer nobody can be told anything.
         wait.recv().unwrap_or_default();
     }
@@ -60,9 +63,18 @@ impl Voice {
     /// the number is said.
     pub(crate) fn mention(&self, line: String) {
         let Some(words) = &self.words else { return };
-        if let Err(TrySendError::Full(_)) = words.try_send(Word::Line(line, None)) {
+        if let Err(TrySendError::Full(_)) = words.try_send(Word::Line(line)) {
             self.unsaid.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Waits until all lines are written, or held back, but no longer than this. Whether they are.
+    pub(crate) fn finish(self: &Arc<Self>, patience: Duration) -> bool {
+        let (written, wait) = mpsc::channel();
+        let voice = Arc::clone(self);
+        // On a thread of its own, for there may be no room for as much as a word.
+        thread::spawn(move || voice.tell(Word::Mark(written)));
+        wait.recv_timeout(patience).is_ok()
     }
 
     pub(crate) fn hold(&self) {
@@ -77,6 +89,19 @@ impl Voice {
         if let Some(words) = &self.words {
             words.send(word).unwrap_or_default();
         }
+    }
+}
+
+/// As a log writes: whole lines, each of them mentioned.
+impl Write for &Voice {
+    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(lines);
+        self.mention(text.trim_end_matches('\n').to_owned());
+        Ok(lines.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -100,11 +125,13 @@ impl<W: Write> Writer<W> {
     fn write_all(&mut self, words: &Receiver<Word>) {
         for word in words {
             match word {
-                Word::Line(line, waiting) => {
-                    self.take(line);
-                    if let Some(waiting) = waiting {
-                        waiting.send(()).unwrap_or_default();
+                Word::Line(line) => self.take(line),
+                Word::Mark(waiting) => {
+                    if self.held.is_none() {
+                        self.tell_unsaid();
                     }
+                    // Whoever waited may have lost patience.
+                    waiting.send(()).unwrap_or_default();
                 }
                 Word::Hold => drop(self.held.get_or_insert_default()),
                 Word::Release => self.release(),
@@ -208,6 +235,21 @@ mod tests {
         let written = lines.iter().filter(|line| line.parse::<usize>().is_ok()).count();
         assert!(left_out > 0, "{lines:?}");
         assert_eq!(written + left_out, mentioned);
+    }
+
+    #[test]
+    fn a_log_is_written_at_the_end_unless_its_reader_takes_too_long() {
+        let page = Page::default();
+        let log = Arc::new(voice(&page));
+        let paused = page.pause();
+        (0..2 * LINES_MAX).for_each(|_| (&*log).write_all(b"a line\n").unwrap());
+        assert!(!log.finish(Duration::from_millis(20)), "nobody reads");
+        drop(paused);
+        assert!(log.finish(Duration::from_mins(1)));
+        let lines = page.lines();
+        assert!(lines.iter().any(|line| line == "a line"), "{lines:?}");
+        assert!(lines.iter().any(|line| line.starts_with("and ")), "{lines:?}");
+        assert!(lines.iter().all(|line| !line.is_empty()), "{lines:?}");
     }
 
     #[test]

@@ -35,6 +35,7 @@ mod indexes;
 mod job;
 mod links;
 mod lock;
+mod log;
 mod metrics;
 mod mount;
 mod mount_gate;

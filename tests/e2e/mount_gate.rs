@@ -63,14 +63,17 @@ fn a_refusal_says_the_same_in_the_log_the_attribute_and_explain() {
         let log = fs::read_dir(lab.state().join("mounts")).unwrap();
         let log =
             log.map(|entry| entry.unwrap().path()).find(|it| it.extension().unwrap() == "log");
-        let log = fs::read_to_string(log.unwrap()).unwrap();
+        let log = log.unwrap();
         let explained = lab.attestfs(["explain", "--json"]).arg(&path).finish();
         assert_eq!(explained.code, Some(1), "{explained:?}");
         let explained: Value = serde_json::from_str(&explained.stdout).unwrap();
         assert_eq!(explained["verdict"], "refused", "{explained}");
         assert_eq!(explained["reason"]["message"], reason);
         assert_eq!(explained["reason"]["nextStep"], next_step);
-        assert!(log.contains(reason) && log.contains(next_step), "{log} has not {told}");
+        eventually("the log tells the same", || {
+            let log = fs::read_to_string(&log).unwrap();
+            log.contains(reason) && log.contains(next_step)
+        });
     }
 }
 

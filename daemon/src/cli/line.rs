@@ -85,12 +85,27 @@ pub(crate) fn main(
         Ok(line) => line,
         Err(error) => return refuse(&error, wants_json(&arguments)),
     };
-    let output = Output::new(line.json);
+    let done = carry_out(line.command, Output::new(line.json), environment);
+    done.unwrap_or_else(ExitCode::from)
+}
+
+/// Does what a line asks for, or says why not.
+fn carry_out(
+    command: Command,
+    output: Output,
+    environment: &Environment,
+) -> Result<ExitCode, Exit> {
     #[cfg(feature = "mount")]
-    logs::begin(environment, line.command.serves());
-    line.command.carry_out(output, environment).unwrap_or_else(|failure| {
+    let log = logs::begin(environment, command.serves());
+    let done = command.carry_out(output, environment);
+    #[cfg(feature = "mount")]
+    if !log.finish() && !output.is_json() {
+        // Whoever does not read the log does not read this either; the exit code tells.
+        return done.map_err(|failure| failure.exit_code);
+    }
+    done.map_err(|failure| {
         output.failure(&failure);
-        failure.exit_code.into()
+        failure.exit_code
     })
 }
 
@@ -108,22 +123,22 @@ fn hidden(arguments: &[OsString]) -> Option<ExitCode> {
 #[cfg(feature = "mount")]
 fn as_helper(called: Called, environment: &Environment) -> ExitCode {
     let output = Output::new(false);
-    let answer = match called {
+    let refuse = |failure: Failure| {
+        output.failure(&failure);
+        Err(failure.exit_code)
+    };
+    let done = match called {
         Called::Nothing => return ExitCode::SUCCESS,
         Called::Wrong(message) => {
-            Err(Failure::usage(message).with_next_step("attestfs mount --help"))
+            refuse(Failure::usage(message).with_next_step("attestfs mount --help"))
         }
         Called::Line(words) => match Line::try_parse_from(&words) {
-            Err(error) => Err(usage(&error)),
-            Ok(line) => {
-                logs::begin(environment, line.command.serves());
-                line.command.carry_out(output, environment)
-            }
+            Err(error) => refuse(usage(&error)),
+            Ok(line) => carry_out(line.command, output, environment),
         },
     };
-    answer.unwrap_or_else(|failure| {
-        output.failure(&failure);
-        ExitCode::from(if failure.exit_code == Exit::Usage { MOUNT_USAGE } else { MOUNT_FAILED })
+    done.unwrap_or_else(|code| {
+        ExitCode::from(if code == Exit::Usage { MOUNT_USAGE } else { MOUNT_FAILED })
     })
 }
 

@@ -85,24 +85,23 @@ fn a_guarded_link_to_what_is_called_a_publication_is_refused() {
     assert!(fs::read(mounted.path.join("model/model.sig")).is_ok());
 }
 
-// Stands on `Demands::lock` (fs/src/gate/demands.rs).
+// Stands on `Demands::lock` (fs/src/gate/demands.rs). The link is made when the run has begun: before, a
+// lock whose data is no regular file starts nothing.
 #[test]
 fn locked_data_that_is_a_link_to_what_is_called_a_publication_now_is_refused() {
     let Some(lab) = Lab::new() else { return };
-    fs::create_dir_all(lab.directory("tree").join("raw")).unwrap();
-    let data = lab.path("tree/raw/a.csv");
-    fs::write(&data, "good").unwrap();
-    let read = |options: &[&str]| {
+    fs::write(lab.directory("tree/raw").join("a.csv"), "good").unwrap();
+    fs::write(lab.directory("tree/aside").join("model.sig"), "evil").unwrap();
+    let read = |options: &[&str], script: &str| {
         let mut run = lab.run("read");
         run.args(["--dir", "tree", "--lock", "data.lock"]).args(options);
-        run.args(["--", "cat", "tree/raw/a.csv"]).finish()
+        run.args(["--", "sh", "-ec", script]).finish()
     };
-    assert_eq!(read(&[]).stdout, "good");
-    fs::remove_file(&data).unwrap();
-    fs::write(lab.directory("tree/aside").join("model.sig"), "evil").unwrap();
-    symlink("../aside/model.sig", &data).unwrap();
-    let ended = read(&["--locked"]);
-    assert!(ended.code != Some(0) && !ended.stdout.contains("evil"), "{ended:?}");
+    assert_eq!(read(&[], "cat tree/raw/a.csv").stdout, "good");
+    let exchange = "ln -sf ../aside/model.sig tree/raw/a.csv; echo began; cat tree/raw/a.csv";
+    let ended = read(&["--locked"], exchange);
+    assert_eq!(ended.stdout, "began\n", "{ended:?}");
+    assert!(ended.code != Some(0) && ended.stderr.contains("raw/a.csv"), "{ended:?}");
 }
 
 // Stands on `Links::aliases` (fs/src/gate/links.rs): a file is guarded by the links that lead to it.

@@ -52,10 +52,7 @@ impl Service {
     /// # Errors
     /// When the connection breaks in another way than by unmounting.
     pub(crate) fn run(self) -> io::Result<()> {
-        match self.0.run() {
-            Err(error) if error.raw_os_error() == Some(libc::ECONNABORTED) => Ok(()),
-            result => result,
-        }
+        self.0.run()
     }
 }
 
@@ -125,8 +122,10 @@ const WRITE_MAX: u32 = 4 << 20;
 /// release).
 const BACKGROUND_MAX: u16 = 64;
 
-/// Never the writeback cache: it hides who wrote, and when.
-const CAPABILITIES: [InitFlags; 8] = [
+/// Never the writeback cache: it hides who wrote, and when. A connection that was aborted is told apart
+/// from a filesystem that was unmounted.
+const CAPABILITIES: [InitFlags; 9] = [
+    InitFlags::FUSE_ABORT_ERROR,
     InitFlags::FUSE_ATOMIC_O_TRUNC,
     InitFlags::FUSE_HANDLE_KILLPRIV_V2,
     InitFlags::FUSE_AUTO_INVAL_DATA,

@@ -7,8 +7,10 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
+use parking_lot::{Condvar, Mutex};
 use rustix::{
     fs::{Mode, OFlags},
     io::Errno,
@@ -111,9 +113,14 @@ pub enum MountError {
     /// The kernel and we could not agree.
     #[error("the handshake with the kernel failed: {0}")]
     Handshake(io::Error),
-    /// The session broke.
-    #[error("the session ended with an error: {0}")]
-    Session(io::Error),
+    /// It ended, and nobody had unmounted it.
+    #[error("the mount of {} broke off: {reason}", place.display())]
+    Broken {
+        /// The mount point where that is known, else the directory that was served.
+        place: PathBuf,
+        /// What the kernel said, or what broke in this process.
+        reason: Arc<io::Error>,
+    },
 }
 
 /// How a mount looks to those who see it.
@@ -166,7 +173,15 @@ pub fn attach(target: &Path, attachment: &Attachment) -> Result<OwnedFd, MountEr
 #[derive(Debug)]
 pub struct Mount {
     vfs: Arc<Vfs>,
-    session: JoinHandle<io::Result<()>>,
+    place: PathBuf,
+    end: Arc<End>,
+}
+
+/// How the session of a mount ended, once it has, for all who wait for that.
+#[derive(Debug, Default)]
+struct End {
+    result: Mutex<Option<Result<(), Arc<io::Error>>>>,
+    told: Condvar,
 }
 
 impl Mount {
@@ -189,12 +204,17 @@ impl Mount {
             return Err(MountError::NoVerity(place.clone()));
         }
         let backing = if options.read_only { Arc::new(ReadOnly(backing)) } else { backing };
-        let threads = options.threads;
+        let (threads, place) = (options.threads, place.clone());
         let vfs = Arc::new(Vfs::new(backing, run, gate, options).map_err(MountError::Backing)?);
         let service = fuse::session(Arc::clone(&vfs), device, threads);
         let service = service.map_err(MountError::Handshake)?;
         let session = thread::spawn(move || service.run());
-        Ok(Self { vfs, session })
+        let end = Arc::<End>::default();
+        thread::spawn({
+            let end = Arc::clone(&end);
+            move || end.tell(session)
+        });
+        Ok(Self { vfs, place, end })
     }
 
     /// Has the requests from now on belong to `run`, which may be [idle](Run::idle). What is open
@@ -214,19 +234,36 @@ impl Mount {
         self.vfs.begin(Tenure { run, stage, run_id, replaceable: replaceable.into() });
     }
 
-    /// Whether the filesystem was unmounted everywhere, or its connection broke.
-    pub fn has_ended(&self) -> bool {
-        self.session.is_finished()
-    }
-
     /// Waits until the filesystem is unmounted everywhere.
     ///
     /// # Errors
-    /// [`MountError::Session`] when the connection broke otherwise.
-    pub fn join(self) -> Result<(), MountError> {
-        let ended = self.session.join();
-        let ended = ended.unwrap_or_else(|_| Err(io::Error::other("it panicked")));
-        ended.map_err(MountError::Session)
+    /// [`MountError::Broken`] when it ended otherwise: whoever uses it is told ENOTCONN from then on.
+    pub fn join(&self) -> Result<(), MountError> {
+        let mut result = self.end.result.lock();
+        self.end.told.wait_while(&mut result, |result| result.is_none());
+        self.ended(result.as_ref()).unwrap_or(Ok(()))
+    }
+
+    /// The same, but waits no longer than this. None when it has not ended by then.
+    pub fn end_within(&self, patience: Duration) -> Option<Result<(), MountError>> {
+        let mut result = self.end.result.lock();
+        self.end.told.wait_while_for(&mut result, |result| result.is_none(), patience);
+        self.ended(result.as_ref())
+    }
+
+    fn ended(&self, result: Option<&Result<(), Arc<io::Error>>>) -> Option<Result<(), MountError>> {
+        let broken = |reason| MountError::Broken { place: self.place.clone(), reason };
+        result.map(|result| result.clone().map_err(broken))
+    }
+}
+
+impl End {
+    /// Waits for the session, and tells everybody.
+    fn tell(&self, session: JoinHandle<io::Result<()>>) {
+        let panicked = |_| Err(io::Error::other("it panicked"));
+        let ended = session.join().unwrap_or_else(panicked);
+        *self.result.lock() = Some(ended.map_err(Arc::new));
+        self.told.notify_all();
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{ErrorKind, Read},
+    io::{ErrorKind, Read, pipe, read_to_string},
     os::unix::fs::symlink,
     path::Path,
     process::{Command, Stdio},
@@ -222,6 +222,54 @@ fn a_foreground_mount_serves_until_it_is_told_to_end() {
     kill_process(served.pid(), Signal::TERM).unwrap();
     assert_eq!(served.code(), Some(0));
     assert!(!is_mounted(&path));
+}
+
+/// Has the kernel break off the mount at `$1`, of which nobody else is to see the directory for that.
+const BREAK_OFF: &str = r#"
+    number=$(mountpoint -d "$1" | cut -d: -f2)
+    mount -t fusectl none /sys/fs/fuse/connections
+    echo 1 > "/sys/fs/fuse/connections/$number/abort""#;
+
+#[test]
+fn a_mount_that_broke_off_is_told_and_vouches_for_nothing() {
+    if !needs::programs(&["mount", "mountpoint", "unshare"]) {
+        return;
+    }
+    let Some(lab) = Lab::new() else { return };
+    lab.directory("tree");
+    let path = fs::canonicalize(lab.directory("mnt")).unwrap();
+    let (log, stderr) = pipe().unwrap();
+    let options = ["--foreground", "--stage", "train", "--out", "model"];
+    let mut served = Running::start(mount(&lab, "tree", "mnt", &options).stderr(stderr));
+    let is_open = || lab.attestfs(["status"]).finish().stdout.contains("train");
+    eventually("its stage is open", is_open);
+    fs::create_dir(path.join("model")).unwrap();
+    write_sealed(&path.join("model/weights"), "half");
+    let mut break_off = lab.configured("unshare");
+    break_off.args(["--mount", "sh", "-ec", BREAK_OFF, "sh"]).arg(&path).succeed();
+    assert_eq!(served.code(), Some(3));
+    let told = read_to_string(log).unwrap();
+    assert!(told.contains(&format!("the mount of {} broke off", path.display())), "{told}");
+    assert!(told.contains("\n  next: ") && told.contains("attestfs umount"), "{told}");
+    assert!(is_mounted(&path), "nobody sees what lies below it unguarded");
+    assert_eq!(only_attestation(&lab.state()).predicate_type(), INCOMPLETE_RUN);
+    lab.attestfs(["umount", "mnt"]).succeed();
+}
+
+#[test]
+fn a_run_whose_mount_broke_off_is_no_success() {
+    if !needs::programs(&["mount", "mountpoint"]) {
+        return;
+    }
+    let Some(lab) = Lab::new() else { return };
+    lab.directory("tree/model");
+    let mut run = lab.run("train");
+    run.args(["--dir", "tree", "--out", "model", "--", "sh", "-ec"]);
+    let script = format!("echo half > tree/model/weights\n{BREAK_OFF}");
+    let ended = run.args([&script, "sh", "tree"]).finish();
+    assert_eq!(ended.code, Some(125), "{ended:?}");
+    assert!(ended.stderr.contains("broke off"), "{ended:?}");
+    assert_eq!(only_attestation(&lab.state()).predicate_type(), INCOMPLETE_RUN);
 }
 
 #[test]

@@ -34,7 +34,7 @@ that may mount. --receive and --hand-over pass both over a Unix socket; MOUNTPOI
 until the receiver serves it, and only whoever mounted it can unmount it.
 
 Exit code: 0 when the mount answers, with --foreground when it has ended well; 2 usage; 3 when it \
-cannot be mounted, or the directory is served already.")]
+cannot be mounted or broke off, or the directory is served already.")]
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub(super) struct MountCommand {
     /// The directory that is served

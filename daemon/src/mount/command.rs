@@ -22,11 +22,11 @@ pub(crate) fn background(options: Options, environment: &Environment) -> Result<
 /// Whatever is in the way, or went wrong at the end.
 pub(crate) fn foreground(options: Options, environment: &Environment) -> Result<(), ServeError> {
     let options = options.absolute().map_err(ServeError::system("the working directory"))?;
-    let signals = catch_signals()?;
+    let causes = catch_signals()?;
     prepare_process();
     let served = Served::begin(&options, environment)?;
     notify::ready();
-    served.see_through(&signals)
+    served.see_through(&causes)
 }
 
 /// The same as the process in the background, which tells on its standard input how it goes.
@@ -35,12 +35,12 @@ pub(crate) fn foreground(options: Options, environment: &Environment) -> Result<
 /// What went wrong at the end; before that, whoever started this process is told.
 pub(crate) fn answer(options: &Options, environment: &Environment) -> Result<(), ServeError> {
     let asker = Asker::take()?;
-    let signals = catch_signals()?;
+    let causes = catch_signals()?;
     prepare_process();
     match Served::begin(options, environment) {
         Ok(served) => {
             asker.answer(&Answer::Serving(std::process::id()));
-            served.see_through(&signals)
+            served.see_through(&causes)
         }
         Err(error) => {
             tracing::error!(%error, "not served");

@@ -87,6 +87,12 @@ impl ServeError {
             Self::Backing { .. } => "BACKING is a directory that is there",
             Self::MountPoint { .. } => "make the directory first: mkdir -p MOUNTPOINT",
             Self::WithinItself { .. } => "mount beside it, or over it",
+            Self::Mount(MountError::Broken { place, .. }) => {
+                let place = place.display();
+                return Some(format!(
+                    "take away what is left, and mount it again: attestfs umount {place}"
+                ));
+            }
             Self::Receiver { user, .. } => {
                 return Some(format!("if that is the receiver: --receiver-user {user}"));
             }

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        mpsc::{self, Receiver, RecvTimeoutError},
+        mpsc::{self, Receiver, Sender},
     },
     thread,
     time::Duration,
@@ -14,7 +14,7 @@ use std::{
 
 use attestfs_attestation::{Outcome, escaped};
 use attestfs_fs::{Directory, Gate, Mount, MountOptions};
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use rustix::{
     fs::Mode,
     process::{Resource, Rlimit, getrlimit, setrlimit, umask},
@@ -50,9 +50,6 @@ use crate::{
 /// Threads that answer requests. More than cores, because some of them wait for disks.
 const THREADS: usize = 8;
 
-/// How often it is looked whether the mount is gone.
-const PAUSE: Duration = Duration::from_millis(100);
-
 /// How long it may take until the last RELEASE has come after a mount was taken away.
 const END_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -60,7 +57,7 @@ const END_PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Served {
     stages: Arc<Stages>,
-    end: Arc<Mutex<End>>,
+    order: Arc<Order>,
     /// None when somebody else has mounted it.
     mounted: Option<Mounted>,
     _link: MountLink,
@@ -68,6 +65,13 @@ pub(super) struct Served {
     // After the lock: whoever sees no entry may serve the tree.
     _entry: Entry,
     _metrics: Option<Server>,
+}
+
+/// What has been asked of the mount by `attestfs umount`.
+#[derive(Debug, Default)]
+struct Order {
+    end: Mutex<End>,
+    changed: Condvar,
 }
 
 /// How the mount comes to its end.
@@ -84,6 +88,21 @@ enum End {
     Done,
 }
 
+/// Why a process that serves is to end.
+#[derive(Clone, Copy, Debug)]
+enum Cause {
+    Signal(i32),
+    /// The mount has ended.
+    Mount,
+}
+
+/// Where this process is told that it is to end.
+#[derive(Debug)]
+pub(super) struct Causes {
+    sender: Sender<Cause>,
+    receiver: Receiver<Cause>,
+}
+
 /// Makes this process fit to serve. It holds a descriptor of each file that the kernel knows, so it
 /// takes as many as it may; it masks no modes, because they come to it masked.
 pub(super) fn prepare_process() {
@@ -98,18 +117,50 @@ pub(super) fn prepare_process() {
 ///
 /// # Errors
 /// The handlers cannot be set.
-pub(super) fn catch_signals() -> Result<Receiver<i32>, ServeError> {
+pub(super) fn catch_signals() -> Result<Causes, ServeError> {
     // SIGXFSZ is caught and ends nothing: a write that the limit of file sizes forbids then fails.
     let ends = [SIGTERM, SIGINT, SIGHUP].into_iter().filter(|&signal| !is_ignored(signal));
     let signals = Signals::new(ends.chain([SIGXFSZ]));
     let mut signals = signals.map_err(ServeError::system("setting signal handlers"))?;
     let (sender, receiver) = mpsc::channel();
+    let told = sender.clone();
     thread::spawn(move || {
         let ends = signals.forever().filter(|signal| *signal != SIGXFSZ);
         // The receiver goes with the process.
-        ends.for_each(|signal| sender.send(signal).unwrap_or_default());
+        ends.for_each(|signal| told.send(Cause::Signal(signal)).unwrap_or_default());
     });
-    Ok(receiver)
+    Ok(Causes { sender, receiver })
+}
+
+impl Causes {
+    /// Waits for the first.
+    fn wait(&self) -> Cause {
+        self.receiver.recv().expect("we keep a sender")
+    }
+
+    /// From now on the end of the mount is one.
+    fn watch(&self, stages: &Arc<Stages>) {
+        let (stages, sender) = (Arc::clone(stages), self.sender.clone());
+        thread::spawn(move || {
+            // How it ended is asked by whoever sees it through.
+            stages.mount().join().unwrap_or_default();
+            sender.send(Cause::Mount).unwrap_or_default();
+        });
+    }
+}
+
+impl Order {
+    fn set(&self, end: End) {
+        *self.end.lock() = end;
+        self.changed.notify_all();
+    }
+
+    /// What it was in the end: when `attestfs umount` is at work, this waits until it is done.
+    fn outcome(&self) -> End {
+        let mut end = self.end.lock();
+        self.changed.wait_while(&mut end, |end| *end == End::InHand);
+        *end
+    }
 }
 
 impl Served {
@@ -155,30 +206,24 @@ impl Served {
     /// attested with an unknown outcome: nobody has said that it was complete.
     ///
     /// # Errors
-    /// The stage could not be attested.
-    pub(super) fn see_through(self, signals: &Receiver<i32>) -> Result<(), ServeError> {
-        while !self.stages.mount().has_ended() {
-            match signals.recv_timeout(PAUSE) {
-                Err(RecvTimeoutError::Timeout) => {}
-                signal => {
-                    tracing::info!(?signal, "the mount is told to end");
-                    notify::stopping();
-                    self.stages.hurry();
-                    self.take_away();
-                    break;
-                }
-            }
+    /// The mount broke off, or the stage could not be attested.
+    pub(super) fn see_through(self, causes: &Causes) -> Result<(), ServeError> {
+        causes.watch(&self.stages);
+        if let Cause::Signal(signal) = causes.wait() {
+            tracing::info!(signal, "the mount is told to end");
+            notify::stopping();
+            self.stages.hurry();
+            self.take_away();
         }
-        while *self.end.lock() == End::InHand {
-            thread::sleep(PAUSE);
-        }
+        let left = self.order.outcome() == End::Left;
         self.stages.wait_for_end();
-        let complete = *self.end.lock() == End::Left && self.stages.is_stage();
+        let ended = self.stages.mount().end_within(Duration::ZERO).unwrap_or(Ok(()));
+        let complete = left && ended.is_ok() && self.stages.is_stage();
         let outcome = if complete { Outcome::Success } else { Outcome::Unknown };
         if self.stages.is_open() {
             self.stages.end(outcome).map_err(ServeError::Stage)?;
         }
-        Ok(())
+        Ok(ended?)
     }
 
     fn take_away(&self) {
@@ -224,18 +269,18 @@ impl Parts {
             key: self.key,
         };
         let stages = Arc::new(Stages::new(mount, room));
-        let end = Arc::<Mutex<End>>::default();
+        let asked = Arc::<Order>::default();
         let link = MountLink::begin(MountLinkParts {
             state: self.state,
             description: self.description,
-            pushes: answers(&stages, &end, self.mounted.clone()),
+            pushes: answers(&stages, &asked, self.mounted.clone()),
         })?;
         if let Some(order) = stage {
             stages.open(order, true).map_err(ServeError::Stage)?;
         }
         Ok(Served {
             stages,
-            end,
+            order: asked,
             mounted: self.mounted,
             _link: link,
             _entry: entry,
@@ -286,17 +331,13 @@ fn take_away(mounted: &Mounted) {
 
 /// Waits until the last RELEASE has come, no longer than is polite.
 fn wait_for_end(stages: &Stages) {
-    let attempts = END_PATIENCE.as_millis() / PAUSE.as_millis();
-    for _ in 0..attempts {
-        if stages.mount().has_ended() {
-            return;
-        }
-        thread::sleep(PAUSE);
+    if stages.mount().end_within(END_PATIENCE).is_none() {
+        tracing::debug!("somebody still uses what was mounted");
     }
 }
 
-fn answers(stages: &Arc<Stages>, end: &Arc<Mutex<End>>, mounted: Option<Mounted>) -> PushHandler {
-    let (stages, end) = (Arc::clone(stages), Arc::clone(end));
+fn answers(stages: &Arc<Stages>, order: &Arc<Order>, mounted: Option<Mounted>) -> PushHandler {
+    let (stages, order) = (Arc::clone(stages), Arc::clone(order));
     Arc::new(move |push| match push {
         Push::StageOpen { stage, .. } => {
             stages.open(*stage, false).map(|run| Pushed::Opened { run })
@@ -305,7 +346,7 @@ fn answers(stages: &Arc<Stages>, end: &Arc<Mutex<End>>, mounted: Option<Mounted>
         Push::StageEnd { outcome, .. } => stages.end(outcome).map(Pushed::Committed),
         Push::Unmount { lazy, .. } => {
             let mounted = mounted.as_ref().ok_or_else(made_elsewhere)?;
-            let report = end_mount(&stages, &end, mounted, lazy)?;
+            let report = end_mount(&stages, &order, mounted, lazy)?;
             Ok(Pushed::Unmounted { report })
         }
         Push::Condition => Ok(Pushed::Condition(Condition::of_this_process())),
@@ -328,7 +369,7 @@ fn made_elsewhere() -> Failure {
 /// Takes the mount away and, when it is a stage, has that attested as a success.
 fn end_mount(
     stages: &Stages,
-    end: &Mutex<End>,
+    order: &Order,
     mounted: &Mounted,
     lazily: bool,
 ) -> Result<Option<CommitReport>, Failure> {
@@ -337,9 +378,9 @@ fn end_mount(
         return Err(Failure::new(Code::Stage, format!("stage '{stage}' is open there"))
             .with_next_step(format!("attestfs stage close {path}, or abort instead of close")));
     }
-    *end.lock() = if lazily { End::Left } else { End::InHand };
+    order.set(if lazily { End::Left } else { End::InHand });
     if let Err(errno) = unmount(mounted, lazily) {
-        *end.lock() = End::Open;
+        order.set(End::Open);
         return Err(refused(mounted, errno));
     }
     if lazily {
@@ -347,6 +388,6 @@ fn end_mount(
     }
     wait_for_end(stages);
     let report = stages.is_stage().then(|| stages.end(Outcome::Success)).transpose();
-    *end.lock() = End::Done;
+    order.set(End::Done);
     report
 }

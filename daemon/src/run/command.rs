@@ -1,14 +1,14 @@
 //! A run from its first check to its last attestation.
 
 use std::{
-    os::unix::process::ExitStatusExt,
+    os::{fd::OwnedFd, unix::process::ExitStatusExt},
     process::{Child, ExitCode, ExitStatus},
-    thread,
     time::Duration,
 };
 
 use attestfs_attestation::{CommitKind, Outcome};
 use attestfs_fs::Mount;
+use rustix::io::Errno;
 
 use super::{
     failure::RunError,
@@ -112,7 +112,9 @@ impl Running {
         let hashing = Hashing::new();
         let watch = &mut |progress| hashing.show(progress, signals.wants_end());
         let Session { orders, link, run: _run, checkpoints } = self.session;
-        let order = orders.stage_end(outcome(status), finished, watch);
+        let broken = roots.iter().any(is_broken);
+        let outcome = if broken { Outcome::Unknown } else { outcome(status) };
+        let order = orders.stage_end(outcome, finished, watch);
         drop(hashing);
         // What is put to rest now, no request changes any more but those of processes that the
         // command left behind.
@@ -127,7 +129,7 @@ impl Running {
             }
             Err(error) => session::unrecorded(&link, &error, &orders, finished),
         };
-        end(mounts, &orders.assignment.console);
+        let verdict = verdict.and(end(&mounts, &orders.assignment.console));
         Ok(if verdict == Verdict::Failed && status.success() { 125 } else { exit_code(status) })
     }
 }
@@ -166,31 +168,30 @@ fn warn_of_missing_inputs(assignment: &Assignment) {
 }
 
 /// The command's namespace is gone when its last process is, and with it the mounts. Whoever is left
-/// loses them now, and is not to wonder why.
-fn end(mounts: Vec<Mount>, console: &Console) {
-    let all_ended = || mounts.iter().all(Mount::has_ended);
-    let ended = (0..END_ATTEMPTS).any(|_| {
-        all_ended() || {
-            thread::sleep(END_PAUSE);
-            all_ended()
-        }
-    });
-    if !ended {
+/// loses them now, and is not to wonder why. What a mount that broke off lost is not known, so that
+/// the run has failed.
+fn end(mounts: &[Mount], console: &Console) -> Verdict {
+    let ends: Vec<_> = mounts.iter().map(|mount| mount.end_within(END_PATIENCE)).collect();
+    if ends.iter().any(Option::is_none) {
         console.say(
             "processes that the command left behind lose the files below --dir now: \
              let the command wait for them",
         );
     }
-    for mount in mounts.into_iter().filter(Mount::has_ended) {
-        if let Err(error) = mount.join() {
-            tracing::warn!(%error, "a mount did not end well");
-        }
+    let broken: Vec<_> = ends.into_iter().flatten().filter_map(Result::err).collect();
+    for error in &broken {
+        console.say(error);
     }
+    if broken.is_empty() { Verdict::Attested } else { Verdict::Failed }
 }
 
-/// How long a namespace may take to go: 200 ms in all.
-const END_ATTEMPTS: u32 = 40;
-const END_PAUSE: Duration = Duration::from_millis(5);
+/// How long a namespace may take to go.
+const END_PATIENCE: Duration = Duration::from_millis(200);
+
+/// Whether nobody answers any more for what is mounted there still.
+fn is_broken(root: &OwnedFd) -> bool {
+    rustix::fs::fstatfs(root).is_err_and(|errno| errno == Errno::NOTCONN)
+}
 
 fn outcome(status: ExitStatus) -> Outcome {
     if status.success() {

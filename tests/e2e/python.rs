@@ -83,13 +83,16 @@ fn an_exception_ends_the_stage_as_failed_and_is_seen() {
     let Some(lab) = Lab::new() else { return };
     let mounted = Mounted::new(&lab, "tree", "mnt", &[]);
     let failing = r#"
-with attestfs.stage("train", "mnt"):
+with attestfs.stage("train", "mnt") as run:
     open("mnt/weights", "w").write("half")
+    import atexit
+    atexit.register(lambda: print(run.report))
     raise MemoryError("out of memory")
 "#;
     let Some(ended) = script(&lab, failing) else { return };
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(ended.stderr.contains("MemoryError: out of memory"), "{ended:?}");
+    assert!(ended.stdout.contains("vouched for by nobody"), "{ended:?}");
     assert_eq!(only_attestation(&lab.state()).predicate_type(), INCOMPLETE_RUN);
     assert_ne!(lab.verify("tree/weights").finish().code, Some(0));
     drop(mounted);

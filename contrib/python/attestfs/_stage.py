@@ -11,6 +11,9 @@ from typing import Any, Optional
 
 from ._control import AttestfsError, PathLike, ask, escaped
 
+#: The predicate of what is recorded of a run that was no success.
+_INCOMPLETE_RUN = "https://attestfs.dev/predicate/incomplete-run/v1"
+
 
 @dataclass(frozen=True)
 class Artifact:
@@ -20,9 +23,11 @@ class Artifact:
     root: str
     #: SHA-256 by which the attestation is named; ``None`` when there is none.
     statement: str | None
+    #: Whether somebody vouches for it. What a run wrote that was no success is recorded, and nobody does.
+    vouched_for: bool
     #: Why there is none.
     unattested: str | None
-    #: How many files it vouches for.
+    #: How many files the attestation names.
     files: int
     #: Names of files that it does not speak of, each with the reason.
     left_out: Mapping[str, str]
@@ -36,7 +41,8 @@ class Artifact:
     def __str__(self) -> str:
         if self.statement:
             files = "1 file" if self.files == 1 else f"{self.files} files"
-            line = f"{self.root}: {files}, sha256:{self.statement}"
+            how = "" if self.vouched_for else "recorded, vouched for by nobody: "
+            line = f"{self.root}: {files}, {how}sha256:{self.statement}"
         else:
             line = f"{self.root}: not attested: {self.unattested or 'nothing there could be'}"
         lines = [line]
@@ -218,6 +224,7 @@ def _artifact(value: Mapping[str, Any]) -> Artifact:
     return Artifact(
         root=value["root"],
         statement=value["statement"],
+        vouched_for=value["statement"] is not None and value["predicate_type"] != _INCOMPLETE_RUN,
         unattested=value["unattested"],
         files=value["subjects"],
         left_out={one["name"]: one["reason"] for one in value["left_out"]},

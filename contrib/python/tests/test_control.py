@@ -223,6 +223,16 @@ class Stages(unittest.TestCase):
                     with attestfs.stage("train", "/data", state=daemon.state):
                         pass
 
+    def test_what_is_recorded_of_a_failure_reads_like_no_success(self):
+        failed = {"predicate_type": "https://attestfs.dev/predicate/incomplete-run/v1"}
+        for changes, vouched_for in [({}, True), (failed, False), ({"statement": None}, False)]:
+            with FakeDaemon(OPENED, committed(**changes)) as daemon:
+                report = attestfs.stage("train", "/data", state=daemon.state).open().abort()
+            self.assertEqual(report.artifacts[0].vouched_for, vouched_for)
+            told = "vouched for by nobody"
+            for shown in (str(report), report._repr_html_()):
+                self.assertEqual(told in shown, changes == failed, shown)
+
     def test_no_stage_is_opened_within_a_run(self):
         os.environ["ATTESTFS_RUN"] = "run-0"
         with self.assertRaisesRegex(attestfs.AttestfsError, "within 'attestfs run'"):

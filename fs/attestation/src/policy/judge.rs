@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     name::unescaped,
-    verify::{Found, Place, Refusal, Verifier},
+    verify::{Found, Place, Refusal, Unavailable, Verifier},
 };
 
 impl Rule {
@@ -110,7 +110,7 @@ impl<'a> Case<'a> {
 
     fn conclusion(&self) -> Result<Admission, Refusal> {
         if let Some(contradiction) = &self.contradiction
-            && !replay::is_newest_here(self.question)?
+            && replay::newest_here(self.question)?.is_none()
         {
             return Err(contradiction.clone());
         }
@@ -185,11 +185,12 @@ impl<'a> Case<'a> {
         Ok(())
     }
 
-    /// Each attestation of a run that may speak of the file: first those that travel with it, then
-    /// those that the store has of its content.
+    /// Each attestation of a run that may speak of the file: first the one that should be it, then
+    /// those that travel with it, then those that the store has of its content. Of contents that lie
+    /// in very many places not all attestations are looked at.
     fn provenance(&mut self) -> Result<(), Refusal> {
         let mut seen = HashSet::new();
-        let candidates = self.candidates();
+        let candidates = self.candidates()?;
         for (attestation, place) in candidates.into_iter().take(Verifier::CANDIDATES_MAX) {
             if self.is_enough() && self.has_provenance() {
                 break;
@@ -211,15 +212,19 @@ impl<'a> Case<'a> {
         Ok(())
     }
 
-    fn candidates(&self) -> Vec<(Sha256, Place)> {
+    fn candidates(&self) -> Result<Vec<(Sha256, Place)>, Unavailable> {
         let path = || self.question.path.to_owned();
+        let likely = match self.demand.pin {
+            Some(pinned) => Some(pinned),
+            None => replay::newest_here(self.question)?,
+        };
         let beside = Travelling(self.question.around).names().map(|(around, attestation)| {
             (attestation, Place::Beside { name: around.name.clone(), path: path() })
         });
         let indexed = self.question.store.naming(self.question.content.digests.sha256);
-        let pinned = self.demand.pin;
-        let indexed = pinned.into_iter().chain(indexed).map(|it| (it, Place::Anywhere(path())));
-        beside.chain(indexed).collect()
+        let anywhere = |attestation| (attestation, Place::Anywhere(path()));
+        let indexed = indexed.into_iter().map(anywhere);
+        Ok(likely.map(anywhere).into_iter().chain(beside).chain(indexed).collect())
     }
 
     /// Checks 1 to 8, 11 and 12 of one attestation.

@@ -71,10 +71,11 @@ pub(super) fn free(question: &Question<'_>, attested_as: &str) -> Result<(), Ref
     Err(Refusal::WrongSubject { name, attested_as })
 }
 
-/// Whether this is what the store last published under this very path.
-pub(super) fn is_newest_here(question: &Question<'_>) -> Result<bool, Unavailable> {
+/// The attestation of this content, if it is what the store last published under this very path.
+pub(super) fn newest_here(question: &Question<'_>) -> Result<Option<Sha256>, Unavailable> {
     let content = question.content.digests.sha256;
-    Ok(latest_here(question, &|_| true)?.is_some_and(|latest| latest.newest.content == content))
+    let newest = latest_here(question, &|_| true)?.map(|latest| latest.newest);
+    Ok(newest.filter(|newest| newest.content == content).map(|newest| newest.statement))
 }
 
 /// The attestation that last published something under this very path, below whatever root.

@@ -2,7 +2,10 @@
 
 use jiff::SignedDuration;
 
-use crate::run::{CommitKind, Outcome};
+use crate::{
+    run::{CommitKind, Outcome},
+    verify::Verifier,
+};
 
 use super::*;
 
@@ -38,6 +41,18 @@ fn provenance_in_the_store_admits_under_the_recorded_name() {
     assert_eq!(admission.run.as_deref(), Some("train-1"));
     refused(bench.judge(ANY, FILE, "X"), 8, "'model/model.bin' was changed");
     refused(bench.judge(ANY, "/data/model/other", "X"), 1, "speaks of 'model/other'");
+}
+
+#[test]
+fn a_content_that_lies_in_very_many_places_is_admitted_where_it_was_published_last() {
+    let mut bench = Bench::new();
+    let elsewhere = |number: usize| sha256(&number.to_le_bytes());
+    bench.publish(&Commit { outputs: vec![output("copy.bin", "W")], ..commit("copy") }, "trainer");
+    let naming = bench.store.index.get_mut(&sha256(b"W")).unwrap();
+    naming.extend((1..Verifier::CANDIDATES_MAX).map(elsewhere));
+    let attestation = bench.publish(&trained("W"), "trainer");
+    assert_eq!(bench.judge(ANY, FILE, "W").unwrap().attestations, [attestation]);
+    refused(bench.judge(ANY, "/data/model/other", "W"), 7, "attested as 'copy.bin'");
 }
 
 #[test]

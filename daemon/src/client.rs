@@ -88,10 +88,14 @@ pub enum ClientError {
         state: std::path::PathBuf,
     },
     /// It was started and does not answer.
-    #[error("the attestfs daemon did not start: {reason}")]
+    #[error("the attestfs daemon of {} did not start: {reason}", state.display())]
     NotStarted {
+        /// The state directory.
+        state: std::path::PathBuf,
         /// The last line of its log, or what else is known.
         reason: String,
+        /// What helps, where that is known.
+        cure: Option<&'static str>,
     },
     /// Nobody listens there, and this is a process of a run.
     #[error(
@@ -152,6 +156,10 @@ impl ClientError {
         match self {
             Self::Refused(failure) => failure.next_step.clone(),
             Self::State(error) => error.next_step(),
+            Self::NotStarted { cure: Some(cure), .. } => Some((*cure).to_owned()),
+            Self::NotStarted { state, .. } => {
+                Some(format!("see why: attestfs daemon --foreground --state {}", state.display()))
+            }
             Self::Unreachable { .. } => {
                 Some("name a state directory of your own with --state, or ask its user".to_owned())
             }

@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use crate::cure::cure;
+
 /// How long a daemon without connections and without work stays, unless told otherwise.
 const IDLE_END_DEFAULT: Duration = Duration::from_secs(30);
 
@@ -110,8 +112,9 @@ impl StateError {
     /// What to do about it, where the sentence does not say so.
     pub fn next_step(&self) -> Option<String> {
         match self {
-            Self::Io { .. } => {
-                Some("give a directory that you may write to: --state DIR".to_owned())
+            Self::Io { source, .. } => {
+                let step = cure(source).unwrap_or("give a directory that you may write to");
+                Some(format!("{step}, or name another one with --state DIR"))
             }
             _ => None,
         }

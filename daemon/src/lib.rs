@@ -12,6 +12,7 @@ pub mod commit;
 pub mod config;
 #[cfg(feature = "mount")]
 pub mod control;
+mod cure;
 #[cfg(feature = "mount")]
 pub mod daemon;
 #[cfg(feature = "mount")]

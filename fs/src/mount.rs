@@ -87,9 +87,7 @@ impl SoleUser {
 #[derive(Debug, thiserror::Error)]
 pub enum MountError {
     /// There is no FUSE here.
-    #[error(
-        "/dev/fuse cannot be opened: {0}; load the fuse module, or give the container the device"
-    )]
+    #[error("/dev/fuse cannot be opened: {0}")]
     Device(Errno),
     /// mount(2) said no.
     #[error("mounting on {} failed: {errno}", target.display())]

@@ -49,6 +49,58 @@ fn a_machine_without_fuse_is_named() {
     check(&mut unshared, 125, &["/dev/fuse"]);
 }
 
+/// Commands as `$1 mount` and `$1 run`, and what makes them fail in a mount namespace of their own; how
+/// they end; what is told, and what to do about it.
+const MISSING: [(&str, i32, &str, &str); 13] = [
+    (
+        "mount -t tmpfs none /dev; mknod -m 666 /dev/null c 1 3; mount",
+        3,
+        "/dev/fuse",
+        "modprobe fuse",
+    ),
+    (
+        "mount -t tmpfs none /dev; mknod -m 666 /dev/null c 1 3; run",
+        125,
+        "/dev/fuse",
+        "modprobe fuse",
+    ),
+    ("mount --bind /dev/null /dev/fuse; mount", 3, "mnt failed", "attestfs doctor"),
+    ("mount --bind /dev/null /dev/fuse; run", 125, "tree failed", "attestfs doctor"),
+    ("umount -l /proc; mount", 3, "/proc", "mount -t proc"),
+    ("umount -l /proc; run", 125, "/proc", "mount -t proc"),
+    ("mount -t tmpfs -o ro,mode=700 none state; mount", 3, "state", "--state DIR"),
+    ("mount -t tmpfs -o ro,mode=700 none state; run", 125, "state", "--state DIR"),
+    ("mount -t tmpfs -o size=8k,mode=700 none state; fill state/x; mount", 3, "state", "make room"),
+    ("mkdir state/daemon.log; run", 125, "daemon.log", "attestfs daemon --foreground"),
+    ("mount -t tmpfs -o size=8k,mode=700 none state; fill state/x; run", 125, "state", "next: "),
+    ("ulimit -n 8; mount", 3, "Too many open files", "ulimit -n"),
+    ("ulimit -n 8; run", 125, "Too many open files", "ulimit -n"),
+];
+
+#[test]
+fn what_the_machine_lacks_is_told_with_what_to_do_about_it() {
+    if !needs::programs(&["unshare", "mount", "umount", "mknod"]) {
+        return;
+    }
+    for (script, code, told, next_step) in MISSING {
+        let Some(lab) = Lab::new() else { return };
+        lab.directory("tree");
+        lab.directory("mnt");
+        let (lacks, command) = script.rsplit_once("; ").unwrap();
+        let lacks = lacks.replace("fill", "! head -c 65536 /dev/zero 2>/dev/null >");
+        let command = match command {
+            "run" => "run --stage idle --dir tree -- true",
+            _ => "mount tree mnt",
+        };
+        let mut unshared = lab.configured("unshare");
+        unshared.args(["--mount", "sh", "-ec"]);
+        unshared.arg(format!("{lacks}; exec {ATTESTFS} {command}"));
+        let ended = check(&mut unshared, code, &[told]);
+        let next = ended.stderr.lines().find(|line| line.starts_with("  next: "));
+        assert!(next.is_some_and(|next| next.contains(next_step)), "{script}: {ended:?}");
+    }
+}
+
 #[test]
 fn a_key_that_others_can_read_is_refused_with_the_cure() {
     let Some(lab) = Lab::new() else { return };

@@ -13,6 +13,7 @@ use std::{
 use super::{Client, ClientError, PushHandler};
 use crate::{
     config::StateDir,
+    cure::cure,
     metrics,
     mount::mounts::{self, Mounted},
     notify,
@@ -54,7 +55,7 @@ pub fn connect_or_start(
     }
     state.prepare()?;
     let mut daemon =
-        start(state).map_err(|error| ClientError::NotStarted { reason: error.to_string() })?;
+        start(state).map_err(|error| unable(state, error.to_string(), cure(&error)))?;
     let client = wait_for(state, &mut daemon, connect);
     // Whoever started the daemon must not leave it a zombie when it ends first.
     thread::spawn(move || daemon.wait());
@@ -113,7 +114,13 @@ fn wait_for(
 
 /// Starts this program as daemon, in a session of its own, writing to the log.
 fn start(state: &StateDir) -> io::Result<Child> {
-    let log = log(&state.daemon_log())?;
+    let path = state.daemon_log();
+    let log = log(&path).map_err(|error| {
+        io::Error::new(
+            error.kind(),
+            format!("its log {} cannot be opened: {error}", path.display()),
+        )
+    })?;
     Command::new(program()?)
         .args(["daemon", "--foreground", "--own-session", "--state"])
         .arg(state.root())
@@ -149,12 +156,15 @@ pub(crate) fn log(path: &Path) -> io::Result<File> {
 fn not_started(state: &StateDir, what: &str) -> ClientError {
     let log = state.daemon_log();
     let last = last_line(&log).unwrap_or_default();
-    ClientError::NotStarted {
-        reason: match last.as_str() {
-            "" => format!("{what}; its log {} is empty", log.display()),
-            last => format!("{what}; its log {} ends with: {last}", log.display()),
-        },
-    }
+    let reason = match last.as_str() {
+        "" => format!("{what}; its log {} is empty", log.display()),
+        last => format!("{what}; its log {} ends with: {last}", log.display()),
+    };
+    unable(state, reason, None)
+}
+
+fn unable(state: &StateDir, reason: String, cure: Option<&'static str>) -> ClientError {
+    ClientError::NotStarted { state: state.root().to_path_buf(), reason, cure }
 }
 
 pub(crate) fn last_line(log: &Path) -> io::Result<String> {

@@ -47,6 +47,16 @@ pub enum MetricsError {
     },
 }
 
+impl MetricsError {
+    /// What to do about it, where the sentence does not say so.
+    pub(crate) fn next_step(&self) -> Option<String> {
+        match self {
+            Self::NoAddress { .. } => None,
+            Self::Io { .. } => Some("give an address that is free with --metrics ADDR".to_owned()),
+        }
+    }
+}
+
 /// Listens for whoever looks.
 #[derive(Debug)]
 pub(super) enum Listener {

@@ -98,7 +98,7 @@ impl Asker {
         let failed = || ServeError::system("standard input");
         let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin().as_fd(), 3)
             .map_err(|errno| failed()(errno.into()))?;
-        let nothing = File::open("/dev/null").map_err(failed())?;
+        let nothing = File::open("/dev/null").map_err(ServeError::system("/dev/null"))?;
         rustix::stdio::dup2_stdin(nothing).map_err(|errno| failed()(errno.into()))?;
         if let Err(error) = rustix::process::setsid() {
             tracing::debug!(%error, "the mount stays in the session it was started in");

@@ -34,8 +34,9 @@ pub(crate) fn foreground(options: Options, environment: &Environment) -> Result<
 /// # Errors
 /// What went wrong at the end; before that, whoever started this process is told.
 pub(crate) fn answer(options: &Options, environment: &Environment) -> Result<(), ServeError> {
-    let asker = Asker::take()?;
-    let causes = catch_signals()?;
+    let untold = |error: &ServeError| tracing::error!(%error, "not served");
+    let asker = Asker::take().inspect_err(untold)?;
+    let causes = catch_signals().inspect_err(untold)?;
     prepare_process();
     match Served::begin(options, environment) {
         Ok(served) => {

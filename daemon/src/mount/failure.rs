@@ -6,6 +6,7 @@ use crate::{
     client::ClientError,
     config::StateError,
     control::{Failure, FrameError},
+    cure::{cure, cure_of_device},
     metrics::MetricsError,
     session::{Misplaced, SessionError},
 };
@@ -30,10 +31,7 @@ pub(crate) enum ServeError {
     HandOver { socket: PathBuf, what: String },
     #[error("user {user} listens at {}, who may not be given a mount", socket.display())]
     Receiver { socket: PathBuf, user: u32 },
-    #[error(
-        "mounting needs the rights of root: `attestfs run` needs none, and a process that has \
-         them can hand the mount over (`attestfs mount --hand-over`, or MOUNTPOINT /dev/fd/N)"
-    )]
+    #[error("mounting needs the rights of root")]
     NoRights,
     #[error("give BACKING and MOUNTPOINT, or --receive")]
     NoPlaces,
@@ -84,8 +82,20 @@ impl ServeError {
     /// What to do about it, where the sentence does not say so.
     pub(crate) fn next_step(&self) -> Option<String> {
         let step = match self {
-            Self::Backing { .. } => "BACKING is a directory that is there",
-            Self::MountPoint { .. } => "make the directory first: mkdir -p MOUNTPOINT",
+            Self::Backing { source, .. } => {
+                cure(source).unwrap_or("BACKING is a directory that is there")
+            }
+            Self::MountPoint { source, .. } => {
+                cure(source).unwrap_or("make the directory first: mkdir -p MOUNTPOINT")
+            }
+            Self::NoRights => {
+                "'attestfs run' needs none, and a process that has them can hand the mount over \
+                 ('attestfs mount --hand-over', or MOUNTPOINT /dev/fd/N)"
+            }
+            Self::Mount(MountError::Device(errno)) => cure_of_device(&(*errno).into()),
+            Self::Mount(MountError::Mount { .. }) => "'attestfs doctor' says what is missing",
+            Self::Metrics(error) => return error.next_step(),
+            Self::System { source, .. } => return cure(source).map(ToOwned::to_owned),
             Self::WithinItself { .. } => "mount beside it, or over it",
             Self::Mount(MountError::Broken { place, .. }) => {
                 let place = place.display();

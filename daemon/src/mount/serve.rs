@@ -39,7 +39,7 @@ use super::{
 use crate::{
     client::{MountLink, MountLinkParts, PushHandler},
     clock::{Clock, SystemClock},
-    config::{Environment, StateDir},
+    config::{Environment, StateDir, StateError},
     control::{Code, CommitReport, Condition, Failure, MountDescription, Push, Pushed, StageOrder},
     metrics::{self, Address, Page, Server},
     notify,
@@ -260,7 +260,8 @@ impl Parts {
             tune(target);
         }
         let entry = Entry::make(&self.state, &self.description);
-        let entry = entry.map_err(ServeError::system("the state directory"))?;
+        let unusable = |source| StateError::Io { path: self.state.mounts(), source };
+        let entry = entry.map_err(unusable)?;
         let room = Room {
             backing: self.backing,
             mount_point: target,

@@ -4,6 +4,7 @@ use attestfs_fs::MountError;
 
 use crate::{
     control::FrameError,
+    cure::{cure, cure_of_device},
     lock::LockFailure,
     metrics::MetricsError,
     session::{Misplaced, SessionError},
@@ -25,11 +26,9 @@ pub(super) enum RunError {
         path.display()
     )]
     Inherited { descriptor: i32, path: PathBuf },
-    #[error(
-        "/dev/fuse cannot be opened ({0}): load the fuse module, or give the container the device"
-    )]
+    #[error("/dev/fuse cannot be opened: {0}")]
     NoFuse(io::Error),
-    #[error("no private mount namespace: {0}; `attestfs doctor` says why")]
+    #[error("no private mount namespace: {0}")]
     NoNamespace(String),
     #[error("{0}")]
     Inside(String),
@@ -72,9 +71,17 @@ impl RunError {
     /// What to do about it, where the sentence does not say so.
     pub(super) fn next_step(&self) -> Option<String> {
         match self {
-            Self::Directory { .. } => {
-                Some("name a directory that is there, and that you may read".to_owned())
+            Self::Directory { source, .. } => Some(
+                cure(source)
+                    .unwrap_or("name a directory that is there, and that you may read")
+                    .to_owned(),
+            ),
+            Self::NoFuse(error) => Some(cure_of_device(error).to_owned()),
+            Self::NoNamespace(_) | Self::Inside(_) | Self::Mount(MountError::Mount { .. }) => {
+                Some("'attestfs doctor' says what is missing".to_owned())
             }
+            Self::Metrics(error) => error.next_step(),
+            Self::System { source, .. } => cure(source).map(ToOwned::to_owned),
             Self::Session(error) => error.next_step(),
             Self::Lock(failure) => failure.next_step().map(ToOwned::to_owned),
             _ => None,

@@ -4,6 +4,7 @@ use crate::{
     client::ClientError,
     config::StateError,
     control::{Code, Failure},
+    cure::cure,
     journal::RecordError,
     policy::PolicyFileError,
     signer::KeyFileError,
@@ -49,7 +50,10 @@ impl SessionError {
     /// What to do about it, where the sentence does not say so.
     pub(crate) fn next_step(&self) -> Option<String> {
         let step = match self {
-            Self::Directory { .. } => "name a directory that is there, and that you may read",
+            Self::Directory { source, .. } => {
+                cure(source).unwrap_or("name a directory that is there, and that you may read")
+            }
+            Self::Journal(RecordError::Io(error)) => return cure(error).map(ToOwned::to_owned),
             Self::StateInside { .. } => "give another --state DIR, outside of it",
             Self::KeyInside { .. } => "keep it elsewhere, and give it with --key",
             Self::Mounted { .. } => {

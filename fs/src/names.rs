@@ -153,6 +153,15 @@ impl From<FilePath> for TreePath {
     }
 }
 
+/// The paths that somebody may be coming by to a file or symbolic link.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sighted {
+    /// By the names that it has, the one seen last first; by the one that went last when all are gone.
+    pub(crate) now: Vec<FilePath>,
+    /// Those that count only because they were so a moment ago.
+    pub(crate) lately: Vec<FilePath>,
+}
+
 /// The names of a file or symbolic link: none when it is unlinked, several when it is hard-linked.
 #[derive(Debug, Default)]
 pub(crate) struct Names {
@@ -244,25 +253,30 @@ impl Names {
         self.count
     }
 
-    /// The paths by all names that somebody may be coming by, the one seen last first. Of a file that
-    /// is said to have but one link an earlier name was renamed below the mount, and counts for as
-    /// long as the kernel may go by it; so does one that is gone. When all are gone, the last one
-    /// counts for good.
+    /// The paths by all names that somebody may be coming by. Of a file that is said to have but one
+    /// link an earlier name was renamed below the mount, and counts for as long as the kernel may go by
+    /// it; so does one that is gone. When all are gone, the last one counts for good.
     ///
     /// # Returns
     /// `None` when they are not all known: any of them might be the guarded one.
-    pub(crate) fn sighted(&self, is_alone: bool) -> Option<Vec<FilePath>> {
-        let mut paths = Vec::new();
+    pub(crate) fn sighted(&self, is_alone: bool) -> Option<Sighted> {
+        let mut sighted = Sighted::default();
         let (mut names, former) = (self.current.iter().rev(), self.former.as_ref());
         let last = names.next().or(former);
         let others = names.filter(|name| !is_alone || name.seen.is_recent());
-        for name in last.into_iter().chain(others) {
-            paths.extend(name.paths()?);
+        for (index, name) in last.into_iter().chain(others).enumerate() {
+            let mut paths = name.paths()?;
+            if index == 0 || !is_alone {
+                sighted.now.extend(paths.next());
+            }
+            sighted.lately.extend(paths);
         }
-        paths.extend(self.lost.recent()?.cloned());
+        sighted.lately.extend(self.lost.recent()?.cloned());
         let mut seen = HashSet::new();
-        paths.retain(|path| seen.insert(path.clone()));
-        Some(paths)
+        for paths in [&mut sighted.now, &mut sighted.lately] {
+            paths.retain(|path| seen.insert(path.clone()));
+        }
+        Some(sighted)
     }
 
     /// The path by the name seen last, be it gone.
@@ -337,8 +351,8 @@ mod tests {
     }
 
     fn sighted(names: &Names, is_alone: bool) -> Option<Vec<String>> {
-        let paths = names.sighted(is_alone)?.into_iter();
-        Some(paths.map(|path| TreePath::from(path).path).collect())
+        let Sighted { now, lately } = names.sighted(is_alone)?;
+        Some(now.into_iter().chain(lately).map(|path| TreePath::from(path).path).collect())
     }
 
     #[test]

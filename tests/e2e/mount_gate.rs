@@ -112,6 +112,25 @@ fn a_policy_that_cannot_work_is_refused_before_the_command_starts() {
     assert!(!lab.path("started").exists());
 }
 
+#[test]
+fn a_refusal_by_the_name_that_a_file_had_a_moment_ago_says_so() {
+    let Some(lab) = Lab::new() else { return };
+    policy(&lab, "rehash");
+    let mounted = Mounted::new(&lab, "tree", "mnt", &["--policy", "policy.toml"]);
+    let at = |name: &str| mounted.path.join(name);
+    lab.attestfs(["stage", "open", "mnt", "--stage", "train"]).succeed();
+    fs::write(at("a.bin"), "weights").unwrap();
+    lab.attestfs(["stage", "close", "mnt"]).succeed();
+    fs::rename(at("a.bin"), at("a.txt")).unwrap();
+    fs::rename(at("a.txt"), at("b.bin")).unwrap();
+    fs::rename(at("b.bin"), at("a.bin")).unwrap();
+    assert!(is_refused(&at("a.bin")));
+    let told = attribute(&at("a.bin"), VERDICT).unwrap();
+    let reason = "it was called 'b.bin' a moment ago, and nobody vouches for that name";
+    assert!(told.contains(reason) && told.contains("next: try again in 3 seconds"), "{told}");
+    eventually("that name counts no more", || !is_refused(&at("a.bin")));
+}
+
 /// Writes a checkpoint, has it committed, and goes on with a second one that it never completes.
 const TRAINING: &str = r#"
     mkdir -p tree/model/step-1 tree/model/step-2

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::{
     links::{Alias, Links},
     verdict::Stop,
-    wanted::{Patience, Sighting, Wanted},
+    wanted::{Patience, SightedName, Sighting, Wanted},
 };
 use crate::{fact::TreePath, identity::Identity};
 
@@ -29,6 +29,8 @@ pub(super) struct Guarded<'a> {
     pub(super) path: TreePath,
     /// By one of these names it must be attested. More than one where links lead to it.
     pub(super) names: Vec<TreePath>,
+    /// Whether it counts only because the file was called so a moment ago.
+    pub(super) is_former: bool,
 }
 
 /// What the demands on a file follow from, besides its names.
@@ -53,12 +55,14 @@ impl<'a> Demands<'a> {
             Patience::None => QUESTIONS_AT_ONCE,
             Patience::NoHashing | Patience::WhileConnected(_) => usize::MAX,
         };
-        for (name, mut aliases) in sighting.names {
+        for SightedName { path: name, mut aliases, is_former } in sighting.names {
             aliases.retain(|alias| !is_publication(&alias.path.path));
             let own = Some(&name).filter(|name| !is_publication(&name.path));
             let mut counts = |alias: &Alias| grounds.counts(alias, &name, &mut questions);
             if let Some(policy) = grounds.policy {
-                demands.guard(policy, own, &aliases, &mut counts)?;
+                let guarded = guarded(policy, own, &aliases, &mut counts)?;
+                let guarded = guarded.into_iter().map(|it| Guarded { is_former, ..it });
+                demands.guarded.extend(guarded);
             }
             if grounds.lock.is_some() {
                 demands.lock(own, &aliases, &mut counts)?;
@@ -83,42 +87,6 @@ impl<'a> Demands<'a> {
                 self.locked.push(alias.path.clone());
             }
         }
-        Ok(())
-    }
-
-    /// By its own name a file must be attested as that. By way of links it may be attested by any of
-    /// the paths that the same rule has, or by its own name.
-    fn guard(
-        &mut self,
-        policy: &'a Policy,
-        name: Option<&TreePath>,
-        aliases: &[Alias],
-        counts: &mut dyn FnMut(&Alias) -> Result<bool, Stop>,
-    ) -> Result<(), Stop> {
-        let own = name.and_then(|name| Some((name, policy.rule_for(&name.path)?)));
-        let mut linked: Vec<Guarded<'a>> = Vec::new();
-        for alias in aliases {
-            let Some(rule) = policy.rule_for(&alias.path.path) else { continue };
-            if own.is_some_and(|(_, own)| own.number() == rule.number()) || !counts(alias)? {
-                continue;
-            }
-            let same = linked.iter_mut().find(|known| known.rule.number() == rule.number());
-            if let Some(guarded) = same {
-                guarded.names.push(alias.path.clone());
-            } else {
-                let (path, names) = (alias.path.clone(), vec![alias.path.clone()]);
-                linked.push(Guarded { rule, path, names });
-            }
-        }
-        for guarded in &mut linked {
-            guarded.names.extend(name.cloned());
-        }
-        self.guarded.extend(own.map(|(name, rule)| Guarded {
-            rule,
-            path: name.clone(),
-            names: vec![name.clone()],
-        }));
-        self.guarded.append(&mut linked);
         Ok(())
     }
 
@@ -175,6 +143,53 @@ impl<'a> Demands<'a> {
             }
         }
         absent.filter(|_| !has_it)
+    }
+}
+
+/// By its own name a file must be attested as that. By way of links it may be attested by any of
+/// the paths that the same rule has, or by its own name.
+fn guarded<'a>(
+    policy: &'a Policy,
+    name: Option<&TreePath>,
+    aliases: &[Alias],
+    counts: &mut dyn FnMut(&Alias) -> Result<bool, Stop>,
+) -> Result<Vec<Guarded<'a>>, Stop> {
+    let own = name.and_then(|name| Some((name, policy.rule_for(&name.path)?)));
+    let mut linked: Vec<Guarded<'a>> = Vec::new();
+    for alias in aliases {
+        let Some(rule) = policy.rule_for(&alias.path.path) else { continue };
+        if own.is_some_and(|(_, own)| own.number() == rule.number()) || !counts(alias)? {
+            continue;
+        }
+        let same = linked.iter_mut().find(|known| known.rule.number() == rule.number());
+        if let Some(guarded) = same {
+            guarded.names.push(alias.path.clone());
+        } else {
+            let (path, names) = (alias.path.clone(), vec![alias.path.clone()]);
+            linked.push(Guarded { rule, path, names, is_former: false });
+        }
+    }
+    for guarded in &mut linked {
+        guarded.names.extend(name.cloned());
+    }
+    let own = own.map(|(name, rule)| {
+        let (path, names) = (name.clone(), vec![name.clone()]);
+        Guarded { rule, path, names, is_former: false }
+    });
+    Ok(own.into_iter().chain(linked).collect())
+}
+
+impl Guarded<'_> {
+    /// A refusal as it is told. Where the name that the file has is attested, it passes.
+    pub(super) fn told(&self, refusal: Refusal, wanted: &Wanted<'_>) -> (TreePath, Refusal) {
+        match refusal {
+            Refusal::Unavailable(_) => (self.path.clone(), refusal),
+            _ if self.is_former => {
+                let former = self.path.path.clone();
+                (wanted.path(), PolicyRefusal::Renamed { former }.into())
+            }
+            refusal => (self.path.clone(), refusal),
+        }
     }
 }
 
@@ -242,7 +257,8 @@ mod tests {
         let guarded = |patience| {
             let lock = None;
             let grounds = Grounds { policy: Some(&policy), lock, links: &links, wanted, patience };
-            let names = vec![(path("w"), links.aliases(&path("w")).unwrap())];
+            let (path, aliases) = (path("w"), links.aliases(&path("w")).unwrap());
+            let names = vec![SightedName { path, aliases, is_former: false }];
             Demands::of(&grounds, Sighting { names }).map(|demands| demands.guarded.len())
         };
         for number in 0..QUESTIONS_AT_ONCE {

@@ -101,9 +101,8 @@ impl Guard {
         let (source, now) = (self.parts.source.as_ref(), self.parts.clock.now());
         let asked = Asked { wanted, content, source, now, patience };
         for guarded in &demands.guarded {
-            self.judging
-                .judge(guarded, &asked)?
-                .map_err(|refusal| self.refused((guarded.path.clone(), refusal), found.clone()))?;
+            let judged = self.judging.judge(guarded, &asked)?;
+            judged.map_err(|refusal| self.refused(guarded.told(refusal, wanted), found.clone()))?;
         }
         let reason = demands.level().map_or(Reason::Locked, Reason::Vouched);
         Ok(Admitted::found(reason, identity, &hashed))

@@ -11,6 +11,7 @@ use crate::{
     backing::Stat,
     error::Error,
     fact::TreePath,
+    names::Sighted,
     run::{Opened, Run, Tracked},
 };
 
@@ -32,10 +33,20 @@ pub(crate) struct Wanted<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Sightings(Mutex<Sighting>);
 
-/// The names of a file, each with the other paths to it by way of links.
+/// The names of a file; those that it has come first.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sighting {
-    pub(super) names: Vec<(TreePath, Vec<Alias>)>,
+    pub(super) names: Vec<SightedName>,
+}
+
+/// One of them.
+#[derive(Clone, Debug)]
+pub(super) struct SightedName {
+    pub(super) path: TreePath,
+    /// The other paths to it, by way of links.
+    pub(super) aliases: Vec<Alias>,
+    /// Whether the file has it no more, and somebody may still be coming by it.
+    pub(super) is_former: bool,
 }
 
 /// How long whoever asks the gate can wait.
@@ -62,19 +73,15 @@ impl Wanted<'_> {
     /// # Errors
     /// What is wrong with them, when they are not all known.
     pub(super) fn look(&self, stat: &Stat, links: &Links) -> Result<Sighting, &'static str> {
-        let names = self.tracked.names().sighted(stat.statx.stx_nlink <= 1);
-        let names = names.ok_or("too many paths lead to it, or one that runs in circles")?;
+        let sighted = self.tracked.names().sighted(stat.statx.stx_nlink <= 1);
+        let sighted = sighted.ok_or("too many paths lead to it, or one that runs in circles")?;
         let mut sighting = self.sightings.0.lock();
-        for name in names.into_iter().map(TreePath::from) {
-            if !sighting.names.iter().any(|(known, _)| *known == name) {
-                sighting.names.push((name, Vec::new()));
-            }
-        }
+        sighting.add(sighted);
         if sighting.names.is_empty() {
             return Err("no path leads to it");
         }
-        for (name, aliases) in &mut sighting.names {
-            let now = links.aliases(name).ok_or("too many links lead to it")?;
+        for SightedName { path, aliases, .. } in &mut sighting.names {
+            let now = links.aliases(path).ok_or("too many links lead to it")?;
             let again: HashSet<_> = recent(&now).map(|alias| alias.path.clone()).collect();
             aliases.retain(|alias| alias.is_recent && !again.contains(&alias.path));
             aliases.extend(now);
@@ -96,6 +103,23 @@ impl Wanted<'_> {
     /// Whether these are the digests of what the run wrote: then somebody only touched it since.
     pub(super) fn is_sealed_as(&self, digests: &Digests) -> bool {
         !self.run.is_idle() && self.tracked.content().is_sealed_as(digests)
+    }
+}
+
+impl Sighting {
+    /// What is not among the names by now is a former one.
+    fn add(&mut self, sighted: Sighted) {
+        let now: Vec<_> = sighted.now.into_iter().map(TreePath::from).collect();
+        let lately = sighted.lately.into_iter().map(TreePath::from);
+        for path in now.iter().cloned().chain(lately) {
+            if !self.names.iter().any(|known| known.path == path) {
+                self.names.push(SightedName { path, aliases: Vec::new(), is_former: false });
+            }
+        }
+        for name in &mut self.names {
+            name.is_former = !now.contains(&name.path);
+        }
+        self.names.sort_by_key(|name| name.is_former);
     }
 }
 
@@ -133,7 +157,7 @@ mod tests {
             let names = wanted.look(&stat, &links).unwrap().names.into_iter();
             let aliased = |aliases: Vec<Alias>| aliases.into_iter().map(|alias| alias.path);
             names
-                .flat_map(|(name, aliases)| aliased(aliases).chain([name]))
+                .flat_map(|name| aliased(name.aliases).chain([name.path]))
                 .map(|path| path.path)
                 .collect()
         };
@@ -147,7 +171,7 @@ mod tests {
         tracked.names().remove(&root, OsStr::new("big.pt"));
         tracked.names().add(&root, OsStr::new("big.raw"));
         tracked.names().age();
-        assert_eq!(look(), ["link.pt", "big.pt", "big.raw"]);
-        assert_eq!(look(), ["link.pt", "big.pt", "big.raw"], "each once");
+        assert_eq!(look(), ["big.raw", "link.pt", "big.pt"], "what it is called comes first");
+        assert_eq!(look(), ["big.raw", "link.pt", "big.pt"], "each once");
     }
 }

@@ -27,8 +27,8 @@ impl Vfs {
             && self.gate.guards()
         {
             let is_alone = self.stat(&inode)?.statx.stx_nlink <= 1;
-            let paths = names.lock().sighted(is_alone).ok_or(Error::Refused)?;
-            for path in paths {
+            let sighted = names.lock().sighted(is_alone).ok_or(Error::Refused)?;
+            for path in sighted.now.into_iter().chain(sighted.lately) {
                 self.let_follow(path, &text, caller)?;
             }
         }

@@ -81,6 +81,12 @@ pub enum PolicyRefusal {
         /// A sentence.
         reason: String,
     },
+    /// Good by the name that it has, and whoever wants it may be coming by the one that it had.
+    #[error("it was called '{former}' a moment ago, and nobody vouches for that name")]
+    Renamed {
+        /// The name that it had.
+        former: String,
+    },
     /// It is a symbolic link to where nothing is guarded.
     #[error(
         "'{name}' is a link out of the tree, to where nothing is guarded, or to nobody knows where"
@@ -111,6 +117,7 @@ impl PolicyRefusal {
             Self::Pinned { .. } => {
                 "restore what was pinned, or write the new attestation into the rule"
             }
+            Self::Renamed { .. } => "try again in 3 seconds",
             Self::LeadsOut { .. } => {
                 "let it lead to a file inside the tree, by a relative path that goes up at its beginning only, or put the file in its place"
             }

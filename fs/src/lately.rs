@@ -20,6 +20,11 @@ impl Moment {
     pub(crate) fn is_recent(self) -> bool {
         self.0.elapsed() < RECENT
     }
+
+    /// How long somebody may still go by it.
+    pub(crate) fn remaining(self) -> Duration {
+        RECENT.saturating_sub(self.0.elapsed())
+    }
 }
 
 /// What is so no more.
@@ -61,6 +66,11 @@ impl<T: PartialEq> Lately<T> {
             return None;
         }
         Some(self.ended.iter().filter(|(_, since)| since.is_recent()).map(|(what, _)| what))
+    }
+
+    /// When the last of it ended.
+    pub(crate) fn last(&self) -> Option<Moment> {
+        self.ended.iter().map(|(_, since)| *since).chain(self.overflow).max()
     }
 }
 
@@ -130,5 +140,17 @@ mod tests {
         lately.add_unknown();
         lately.add(1);
         assert_eq!(recent(&lately), None);
+    }
+
+    #[test]
+    fn it_counts_no_more_when_its_time_is_over() {
+        let mut lately = Lately::default();
+        assert_eq!(lately.last(), None);
+        lately.add(1);
+        assert!(lately.last().unwrap().remaining() > Duration::ZERO);
+        lately.age();
+        assert_eq!(lately.last().unwrap().remaining(), Duration::ZERO);
+        lately.add_unknown();
+        assert!(lately.last().unwrap().remaining() > Duration::ZERO, "it cannot be named");
     }
 }

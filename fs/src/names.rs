@@ -104,6 +104,16 @@ impl Place {
         Some([path].into_iter().chain(former).collect())
     }
 
+    /// When it got its path, or a directory above it did. None when they have had it all along.
+    fn moved(&self) -> Option<Moment> {
+        let mut moved = None;
+        self.walk_up(|former, _| {
+            moved = moved.max(former.last());
+            Some(())
+        });
+        moved
+    }
+
     /// The path of this directory. Each on the way up says which paths it had before, and is told how
     /// it goes on below.
     fn walk_up(
@@ -277,6 +287,12 @@ impl Names {
             paths.retain(|path| seen.insert(path.clone()));
         }
         Some(sighted)
+    }
+
+    /// When a name went, or a directory above one got another path, for the last time that is known.
+    pub(crate) fn changed(&self) -> Option<Moment> {
+        let moved = self.current.iter().filter_map(|name| name.parent.moved());
+        moved.chain(self.lost.last()).max()
     }
 
     /// The path by the name seen last, be it gone.

@@ -1,6 +1,6 @@
 //! Gated mounts and runs: what nobody vouches for does not open, and everybody is told the same.
 
-use std::fs;
+use std::{fs, process::Command};
 
 use rustix::process::{Signal, kill_process};
 use serde_json::Value;
@@ -110,6 +110,27 @@ fn a_policy_that_cannot_work_is_refused_before_the_command_starts() {
         assert!(refused.stderr.contains(told), "{refused:?}");
     }
     assert!(!lab.path("started").exists());
+}
+
+#[test]
+fn what_was_renamed_into_place_opens_to_others_as_soon_as_its_stage_is_closed() {
+    let Some(lab) = Lab::new() else { return };
+    policy(&lab, "rehash");
+    let mounted = Mounted::new(&lab, "tree", "mnt", &["--policy", "policy.toml"]);
+    let at = |name: &str| mounted.path.join(name);
+    lab.attestfs(["stage", "open", "mnt", "--stage", "train", "--out", "model"]).succeed();
+    fs::create_dir_all(at("model/tmp-checkpoint-1")).unwrap();
+    fs::write(at("model/tmp-checkpoint-1/weights.bin"), "of a directory").unwrap();
+    fs::write(at("model/a.bin"), "of a file").unwrap();
+    fs::rename(at("model/tmp-checkpoint-1"), at("model/checkpoint-1")).unwrap();
+    fs::rename(at("model/a.bin"), at("model/b.bin")).unwrap();
+    lab.attestfs(["stage", "close", "mnt"]).succeed();
+    for (name, content) in
+        [("model/b.bin", "of a file"), ("model/checkpoint-1/weights.bin", "of a directory")]
+    {
+        let shown = Command::new("cat").arg(at(name)).output().unwrap();
+        assert_eq!(String::from_utf8(shown.stdout).unwrap(), content, "{name}");
+    }
 }
 
 #[test]

@@ -286,7 +286,7 @@ impl Room {
 impl Open {
     fn end(self, outcome: Outcome, hurried: &AtomicBool) -> Result<CommitReport, Failure> {
         let finished = SystemClock.now();
-        let Session { orders, link, run: _run, checkpoints } = self.session;
+        let Session { orders, link, run, checkpoints } = self.session;
         let watch = &mut |_| {
             if hurried.load(Ordering::SeqCst) {
                 return ControlFlow::Break(());
@@ -306,6 +306,11 @@ impl Open {
         })?;
         let missing = orders.missing_outputs();
         let mut report = link.commit(order)?;
+        // Whoever is told that it is published may open it at once.
+        let is_read_on = !self.is_mount && !hurried.load(Ordering::SeqCst);
+        if is_read_on && report.artifacts.iter().any(|artifact| artifact.statement.is_some()) {
+            run.wait_for_names(&orders.scopes());
+        }
         report.artifacts.extend(missing.into_iter().map(nothing_at));
         Ok(report)
     }

@@ -89,6 +89,14 @@ impl Orders {
         Ok(self.order(kind, artifacts, &left_out, journal_length, finished))
     }
 
+    /// Where outputs are.
+    pub(crate) fn scopes(&self) -> Vec<Scope> {
+        match self.assignment.outputs.as_slice() {
+            [] => vec![Scope::Run],
+            outputs => outputs.iter().cloned().map(Scope::Below).collect(),
+        }
+    }
+
     /// `--out`s that the command did not make.
     pub(crate) fn missing_outputs(&self) -> Vec<String> {
         let outputs = self.assignment.outputs.iter();

@@ -286,9 +286,13 @@ impl Gate {
 
 impl Guards for Gate {
     fn keeps_back(&self, names: &[TreePath]) -> bool {
-        self.guard.as_ref().is_some_and(|guard| {
-            guard.enforces() && names.iter().any(|name| guard.has_rule_for(name, |_alias| true))
-        })
+        self.enforces() && Guards::guards(self, names)
+    }
+
+    fn guards(&self, names: &[TreePath]) -> bool {
+        self.guard
+            .as_ref()
+            .is_some_and(|guard| names.iter().any(|name| guard.has_rule_for(name, |_alias| true)))
     }
 }
 

@@ -1,9 +1,16 @@
 //! Bringing a run, or a part of its files, to rest, so that it can be committed.
 
-use std::time::Duration;
+use std::{thread, time::Duration};
 
-use super::{content::State, run::Run, tracked::Tracked};
-use crate::fact::{TreePath, Unsealed};
+use super::{
+    content::State,
+    run::{Guards, Run},
+    tracked::Tracked,
+};
+use crate::{
+    fact::{TreePath, Unsealed},
+    lately::Moment,
+};
 
 /// Which files are meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +51,21 @@ pub struct LeftOut {
     pub unsealed: Unsealed,
 }
 
+impl Tracked {
+    /// When it lost a guarded name that still counts, or any name after that.
+    fn renamed(&self, guards: &dyn Guards) -> Option<Moment> {
+        let names = self.names();
+        let renamed = names.changed().filter(|moment| moment.is_recent())?;
+        let sighted = names.sighted(false);
+        drop(names);
+        let is_guarded = sighted.is_none_or(|sighted| {
+            let former: Vec<_> = sighted.lately.into_iter().map(TreePath::from).collect();
+            guards.guards(&former)
+        });
+        is_guarded.then_some(renamed)
+    }
+}
+
 impl Run {
     /// Waits until every file in `scope` that the run changed has lost its writers and has its
     /// digest, no longer than `patience`; then tells where all of them are now. Answers with those
@@ -60,6 +82,25 @@ impl Run {
             .collect();
         left_out.sort_by(|one, other| one.path.cmp(&other.path));
         left_out
+    }
+
+    /// Waits until what the run made in one of `scopes` is guarded by no name that it had a moment ago,
+    /// such as the one under which it was written before it was renamed into place: nobody vouches for
+    /// those, and until then others are refused. No longer than such a name counts, and not at all where
+    /// none does.
+    pub fn wait_for_names(&self, scopes: &[Scope]) {
+        if let Some(renamed) = self.renamed(scopes) {
+            thread::sleep(renamed.remaining());
+        }
+    }
+
+    /// When something that the run made in one of `scopes` lost a guarded name that still counts.
+    fn renamed(&self, scopes: &[Scope]) -> Option<Moment> {
+        let guards = self.guards.get()?.as_ref();
+        let is_meant = |tracked: &Tracked| scopes.iter().any(|scope| scope.covers(tracked));
+        let files = self.tracked_files().into_iter();
+        let outputs = files.filter(|it| is_meant(it) && it.content().own_version().is_some());
+        outputs.filter_map(|tracked| tracked.renamed(guards)).max()
     }
 
     /// Tells the file's name if it changed since it was last told. Answers with the file when the
@@ -93,10 +134,109 @@ impl Run {
 
 #[cfg(test)]
 mod tests {
+    use std::{ffi::OsStr, fs::File, sync::Arc};
+
     use super::*;
+    use crate::{
+        backing::Directory,
+        fact::{Fact, Process},
+        names::Place,
+        port::{NothingKnown, Recorder},
+        run::{Change, Inputs, Limits, Opened},
+    };
+
+    #[derive(Debug)]
+    struct Deaf;
+
+    impl Recorder for Deaf {
+        fn record(&self, _fact: Fact) {}
+    }
+
+    /// Guards what has this ending.
+    #[derive(Debug)]
+    struct Ending(&'static str);
+
+    impl Guards for Ending {
+        fn keeps_back(&self, names: &[TreePath]) -> bool {
+            self.guards(names)
+        }
+
+        fn guards(&self, names: &[TreePath]) -> bool {
+            names.iter().any(|name| name.path.ends_with(self.0))
+        }
+    }
 
     fn path(tree: u16, path: &str) -> TreePath {
         TreePath { tree, path: path.to_owned() }
+    }
+
+    /// A run that guards `*.pt` and has written one file, which still has no name.
+    fn writing() -> (Arc<Run>, Arc<Tracked>) {
+        let (root, stored) = (tempfile::tempdir().unwrap(), tempfile::tempfile().unwrap());
+        let backing = Arc::new(Directory::new(File::open(root.path()).unwrap().into()));
+        let opened = &Opened { backing, file: Arc::new(stored) };
+        let (recorder, known) = (Box::new(Deaf), Box::new(NothingKnown));
+        let run = Run::start(recorder, known, Inputs::None, Limits::default());
+        run.guarded_by(Arc::new(Ending(".pt")));
+        let tracked = run.track(opened.stat().unwrap().identity.file);
+        let change = Change { tracked: &tracked, opened, by: &Process::default() };
+        let store = |opened: &Opened| Ok(opened.backing.write_at(&opened.file, b"w", 0)?);
+        let content = &mut tracked.content();
+        run.change(content, change, store, |hasher, _| hasher.write(0, b"w")).unwrap();
+        (run, Arc::clone(&tracked))
+    }
+
+    #[test]
+    fn nobody_waits_for_names_where_nothing_was_renamed() {
+        let (run, tracked) = writing();
+        tracked.names().add(&Place::root(0), OsStr::new("w.pt"));
+        assert_eq!(run.renamed(&[Scope::Run]), None);
+    }
+
+    #[test]
+    fn the_guarded_name_that_an_output_lost_is_waited_for_until_it_counts_no_more() {
+        let (run, tracked) = writing();
+        let root = Place::root(0);
+        let rename = |from: &str, to: &str| {
+            tracked.names().remove(&root, OsStr::new(from));
+            tracked.names().add(&root, OsStr::new(to));
+        };
+        tracked.names().add(&root, OsStr::new("w.tmp"));
+        rename("w.tmp", "a.pt");
+        assert_eq!(run.renamed(&[Scope::Run]), None, "no rule has the name that it lost");
+        rename("a.pt", "b.pt");
+        assert!(run.renamed(&[Scope::Run]).is_some());
+        assert!(run.renamed(&[Scope::Below(path(0, "b.pt"))]).is_some());
+        assert_eq!(run.renamed(&[Scope::Below(path(0, "a.pt"))]), None, "another output");
+        rename("b.pt", "a.pt");
+        rename("a.pt", "b.pt");
+        tracked.names().add(&root, OsStr::new("a.pt"));
+        assert_eq!(run.renamed(&[Scope::Run]), None, "it has both names");
+        tracked.names().remove(&root, OsStr::new("a.pt"));
+        assert!(run.renamed(&[Scope::Run]).is_some());
+        tracked.names().age();
+        assert_eq!(run.renamed(&[Scope::Run]), None, "it counts no more");
+    }
+
+    #[test]
+    fn the_guarded_path_that_a_directory_had_is_waited_for() {
+        let (run, tracked) = writing();
+        let root = Place::root(0);
+        let written = Place::below(&root, OsStr::new("tmp-checkpoint-1"));
+        tracked.names().add(&written, OsStr::new("w.pt"));
+        assert_eq!(run.renamed(&[Scope::Run]), None);
+        written.move_to(&root, OsStr::new("checkpoint-1"));
+        assert!(run.renamed(&[Scope::Run]).is_some());
+    }
+
+    #[test]
+    fn nobody_waits_for_the_names_of_what_the_run_did_not_make() {
+        let (run, tracked) = writing();
+        tracked.names().add(&Place::root(0), OsStr::new("a.pt"));
+        tracked.names().remove(&Place::root(0), OsStr::new("a.pt"));
+        tracked.names().add(&Place::root(0), OsStr::new("b.pt"));
+        run.unlinked(&tracked);
+        assert_eq!(run.renamed(&[Scope::Run]), None);
     }
 
     #[test]

@@ -67,6 +67,9 @@ pub struct Run {
 pub(crate) trait Guards: Debug + Send + Sync {
     /// Whether what a file of these names holds is kept back unless it is admitted. In doubt it is.
     fn keeps_back(&self, names: &[TreePath]) -> bool;
+
+    /// Whether a file is guarded by one of these names. In doubt it is; in audit mode, too.
+    fn guards(&self, names: &[TreePath]) -> bool;
 }
 
 /// Who changes what, and through which open file.

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use serde_json::Value;
+
 use crate::tool::{Answer, Tool};
 
 const SIGNED: &str = r#"version = 1
@@ -75,7 +77,7 @@ fn a_policy_is_shown_as_it_is_understood() {
         (&json["rules"][0]["level"], &json["rules"][1]["level"]),
         (&().into(), &"rehash".into())
     );
-    assert_eq!(json["paths"][2]["rule"], serde_json::Value::Null);
+    assert_eq!(json["paths"][2]["rule"], Value::Null);
     tool.run(["policy", "check", "policy.toml", "/model/a"]).is(2).says("relative to a mount");
 }
 
@@ -146,6 +148,36 @@ fn what_the_policy_refuses_is_refused_by_its_check() {
     refused("model/other.json").says("check 1, ");
     let json = verify(&tool, &["model/data.pkl", "--json"]).is(1).json();
     assert_eq!(json["error"]["check"], 11);
+}
+
+#[test]
+fn every_file_that_the_policy_refuses_is_named() {
+    let tool = with_policy(SIGNED);
+    tool.write("model/z.pkl", "");
+    tool.write("model/b.json", "{}");
+    let json = verify(&tool, &["model", "--json"]).is(1).json();
+    let told = |field: &str| -> Vec<_> {
+        let refused = json["error"]["refused"].as_array().unwrap().iter();
+        refused.map(|file| file[field].clone()).collect()
+    };
+    assert_eq!(told("name"), ["b.json", "z.pkl"]);
+    assert_eq!(told("rule"), [2, 1]);
+    assert_eq!(told("check"), [1, 11]);
+    assert!(told("message")[1].as_str().unwrap().contains("pickle runs code"), "{json}");
+    assert!(told("nextStep").iter().all(Value::is_string), "{json}");
+    assert_eq!(json["error"]["check"], 1, "the first of them");
+    verify(&tool, &["model"])
+        .is(1)
+        .says("refused: b.json: check 1")
+        .says("refused: z.pkl: check 11");
+    let explained = tool.run(["explain", "model", "--policy", "policy.toml"]).is(1).text();
+    assert!(explained.contains("refused    z.pkl: check 11, "), "{explained}");
+    (0..30).for_each(|number| tool.write(format!("model/more-{number:02}.pkl"), ""));
+    let many = verify(&tool, &["model"]).is(1).says("31 more files are refused");
+    assert!(many.stderr.contains("refused: more-18.pkl: ") && !many.stderr.contains("more-19"));
+    assert!(many.stderr.ends_with("refused: .. and 12 more\n"), "{}", many.stderr);
+    let json = verify(&tool, &["model", "--json"]).is(1).json();
+    assert_eq!(json["error"]["refused"].as_array().unwrap().len(), 32, "all of them");
 }
 
 #[test]

@@ -86,7 +86,8 @@ impl Answer {
         self
     }
 
-    /// With an error that has these words, and two lines at most.
+    /// With an error that has these words, and two lines at most; where several files are refused, a
+    /// line more for each.
     #[track_caller]
     pub(crate) fn says(self, words: &str) -> Self {
         assert!(self.stderr.contains(words), "{self:?}");
@@ -94,7 +95,10 @@ impl Answer {
         let lines: Vec<_> = self.stderr.lines().collect();
         let has_shape = match lines.as_slice() {
             [_] => true,
-            [_, next] => next.starts_with("  next: "),
+            [_, next, files @ ..] => {
+                let are_files = files.iter().all(|line| line.starts_with("  refused: "));
+                next.starts_with("  next: ") && are_files
+            }
             _ => false,
         };
         assert!(has_shape, "{self:?}");

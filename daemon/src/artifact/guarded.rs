@@ -38,7 +38,7 @@ pub struct Guard<'a> {
 pub struct Guarded {
     /// Those that would open.
     pub admitted: Vec<GuardedFile<Admission>>,
-    /// Those that would not.
+    /// Those that would not, by name.
     pub refused: Vec<GuardedFile<Refusal>>,
     /// How many no rule has: they would open unchecked.
     pub unguarded: usize,
@@ -74,7 +74,9 @@ pub fn judge_by_policy(
         Artifact::File(path) => asking.file(path, watch)?,
         Artifact::Directory(path) => asking.directory(path, watch)?,
     }
-    Ok(asking.guarded)
+    let mut guarded = asking.guarded;
+    guarded.refused.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(guarded)
 }
 
 struct Asking<'a> {

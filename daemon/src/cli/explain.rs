@@ -227,6 +227,9 @@ impl fmt::Display for Explanation {
         if !self.next_step().is_empty() {
             writeln!(f, "  next       {}", harmless(self.next_step()))?;
         }
+        for file in self.reason.iter().flat_map(Failure::files) {
+            writeln!(f, "  refused    {file}")?;
+        }
         if let Some(content) = &self.claims.content {
             writeln!(f, "  size       {}", counted(content.size, "byte"))?;
             writeln!(f, "  sha256     {}", content.digests.sha256)?;

@@ -1,4 +1,4 @@
-//! Why a command did not do what it was asked, in the two lines that people get to see.
+//! Why a command did not do what it was asked, in the few lines that people get to see.
 
 use std::fmt::Display;
 
@@ -9,7 +9,7 @@ use crate::{
     artifact::{ArtifactError, AtHandError},
     config::StateError,
     signer::KeyFileError,
-    text::without_error_numbers,
+    text::{harmless, without_error_numbers},
 };
 
 /// What was wrong, where, and what to do about it.
@@ -23,6 +23,20 @@ pub(crate) struct Failure {
     pub(crate) message: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) next_step: Option<String>,
+    /// Where files were judged one by one: all that were refused, by name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) refused: Vec<RefusedFile>,
+}
+
+/// A file that a rule of a policy refuses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RefusedFile {
+    pub(crate) name: String,
+    pub(crate) rule: usize,
+    pub(crate) check: u8,
+    pub(crate) message: String,
+    pub(crate) next_step: String,
 }
 
 impl Failure {
@@ -49,9 +63,22 @@ impl Failure {
 
     fn new(exit_code: Exit, message: impl Display) -> Self {
         let message = without_error_numbers(&message.to_string());
-        Self { exit_code, check: None, message, next_step: None }
+        Self { exit_code, check: None, message, next_step: None, refused: Vec::new() }
+    }
+
+    /// Each refused file on a line, where there are several, as far as people read.
+    pub(crate) fn files(&self) -> impl Iterator<Item = String> {
+        let refused = if self.refused.len() > 1 { self.refused.as_slice() } else { &[] };
+        let lines = refused.iter().take(REFUSED_SHOWN);
+        let more = refused.len().checked_sub(REFUSED_SHOWN).filter(|&more| more > 0);
+        lines
+            .map(|file| harmless(&format!("{}: {}", file.name, file.message)))
+            .chain(more.map(|more| format!(".. and {more} more")))
     }
 }
+
+/// So many refused files are named to people. Programs are told all.
+const REFUSED_SHOWN: usize = 20;
 
 impl From<StateError> for Failure {
     fn from(error: StateError) -> Self {

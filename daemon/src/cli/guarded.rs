@@ -5,13 +5,18 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use attestfs_attestation::{Admission, Mode, NothingPublished, Policy, Publications};
+use attestfs_attestation::{Admission, Mode, NothingPublished, Policy, Publications, Refusal};
 use attestfs_digest::Sha256;
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{
-    failure::Failure, output::shown, progress::Progress, story::counted, table::Table, verdict,
+    failure::{Failure, RefusedFile},
+    output::shown,
+    progress::Progress,
+    story::counted,
+    table::Table,
+    verdict,
     verify::Place,
 };
 use crate::{
@@ -99,21 +104,8 @@ impl Opens {
         policy: &Policy,
         guarded: Guarded,
     ) -> Result<Self, Failure> {
-        if let Some((first, others)) = guarded.refused.split_first() {
-            let refused = verdict::refused(&first.verdict);
-            let others = match others.len() {
-                0 => String::new(),
-                1 => "; 1 more file is refused".to_owned(),
-                more => format!("; {more} more files are refused"),
-            };
-            let mode = match policy.mode() {
-                Mode::Enforce => "",
-                Mode::Audit => {
-                    "; the mode is audit: a mount would tell it, and open it all the same"
-                }
-            };
-            let message = format!("{}{others}{mode}", refused.message);
-            return Err(Failure { message, ..refused });
+        if let Some(refused) = refused(&guarded.refused, policy.mode()) {
+            return Err(refused);
         }
         if guarded.admitted.is_empty() {
             let path = shown(artifact.path());
@@ -130,6 +122,38 @@ impl Opens {
             unguarded: guarded.unguarded,
             not_checked: Vec::new(),
         })
+    }
+}
+
+/// The first of the refused files in full, and all by name.
+fn refused(files: &[GuardedFile<Refusal>], mode: Mode) -> Option<Failure> {
+    let (first, others) = files.split_first()?;
+    let first = verdict::refused(&first.verdict);
+    let others = match others.len() {
+        0 => String::new(),
+        1 => "; 1 more file is refused".to_owned(),
+        more => format!("; {more} more files are refused"),
+    };
+    let mode = match mode {
+        Mode::Enforce => "",
+        Mode::Audit => "; the mode is audit: a mount would tell it, and open it all the same",
+    };
+    let message = format!("{}{others}{mode}", first.message);
+    let refused = files.iter().map(RefusedFile::of).collect();
+    Some(Failure { message, refused, ..first })
+}
+
+impl RefusedFile {
+    fn of(file: &GuardedFile<Refusal>) -> Self {
+        let GuardedFile { name, rule, verdict: refusal } = file;
+        let (check, _) = refusal.check();
+        Self {
+            name: name.clone(),
+            rule: *rule,
+            check,
+            message: verdict::refused(refusal).message,
+            next_step: refusal.next_step().to_owned(),
+        }
     }
 }
 

@@ -50,6 +50,7 @@ impl Output {
         if let Some(next_step) = &failure.next_step {
             to_stderr(&format!("  next: {}\n", harmless(next_step)));
         }
+        failure.files().for_each(|file| to_stderr(&format!("  refused: {file}\n")));
     }
 }
 

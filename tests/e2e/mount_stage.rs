@@ -78,6 +78,32 @@ fn the_whole_of_a_stage_on_a_mount_over_itself_is_signed_beside_the_content() {
 }
 
 #[test]
+fn the_reports_of_a_stage_spell_their_fields_as_all_answers_to_programs_do() {
+    let Some(lab) = Lab::new() else { return };
+    let mounted = Mounted::new(&lab, "tree", "mnt", &[]);
+    succeed(&lab, &["open", "mnt", "--stage", "train", "--out", "model"]);
+    fs::create_dir(mounted.path.join("model")).unwrap();
+    write_sealed(&mounted.path.join("model/weights"), "weights");
+    for words in [["checkpoint", "mnt/model", "--json"], ["close", "mnt", "--json"]] {
+        let report: Value = serde_json::from_str(&succeed(&lab, &words)).unwrap();
+        let artifact = &report["artifacts"][0];
+        let fields: Vec<_> = artifact.as_object().unwrap().keys().map(String::as_str).collect();
+        let expected = [
+            "leftOut",
+            "modelSignature",
+            "predicateType",
+            "root",
+            "statement",
+            "subjects",
+            "unattested",
+        ];
+        assert_eq!(fields, expected, "{words:?}");
+        assert_eq!(artifact["predicateType"], PROVENANCE);
+        assert_eq!(artifact["modelSignature"], "written");
+    }
+}
+
+#[test]
 fn an_output_is_relative_to_the_mount_wherever_its_opener_stands() {
     let Some(lab) = Lab::new() else { return };
     let mounted = Mounted::new(&lab, "tree", "mnt", &[]);

@@ -24,7 +24,7 @@ fn each_output_that_holds_an_open_file_names_it_as_left_out() {
     let artifacts = commit["commit"]["artifacts"].as_array().unwrap();
     let left_out: Vec<_> = artifacts
         .iter()
-        .map(|artifact| (artifact["left_out"][0]["name"].as_str(), artifact["subjects"].as_u64()))
+        .map(|artifact| (artifact["leftOut"][0]["name"].as_str(), artifact["subjects"].as_u64()))
         .collect();
     assert_eq!(left_out, [(Some("part/log"), Some(2)), (Some("log"), Some(1))], "{ended:?}");
 }

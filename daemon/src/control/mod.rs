@@ -7,6 +7,7 @@ mod mounts;
 mod passing;
 pub(crate) mod server;
 pub(crate) mod service;
+mod shown;
 mod socket;
 #[cfg(test)]
 mod tests;
@@ -20,5 +21,6 @@ pub use message::{
     ModelSignature, MountDescription, MountSummary, Overview, PendingCommit, Push, Pushed, Reply,
     Request, RunSummary, ServedMount, StageDetails, StageOrder, StatusReport, VERSION,
 };
+pub(crate) use shown::ShownReport;
 pub use socket::{connect, listen, unlisten};
 pub(crate) use watched::Watched;

@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use crate::{
-    control::CommitReport,
+    control::{CommitReport, ShownReport},
     lock::Reused,
     text::{harmless, without_error_numbers},
     voice::Voice,
@@ -77,7 +77,7 @@ impl Console {
     /// What a commit made: `{"commit": ..}`, or `lines` for people.
     pub(crate) fn commit(&self, report: &CommitReport, lines: impl Iterator<Item = String>) {
         if self.form == Form::Json {
-            self.write(json!({ "commit": report }).to_string());
+            self.write(json!({ "commit": ShownReport::from(report) }).to_string());
         } else {
             lines.for_each(|line| self.print(&line));
         }

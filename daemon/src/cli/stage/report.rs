@@ -1,17 +1,16 @@
 use std::fmt;
 
 use attestfs_attestation::INCOMPLETE_TYPE;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::{
     cli::{exit::Exit, story::counted},
-    control::{CommitReport, ModelSignature},
+    control::{CommitReport, ModelSignature, ShownReport},
     text::harmless,
 };
 
 /// What a commit made, for people and programs.
-#[derive(Debug, Serialize)]
-#[serde(transparent)]
+#[derive(Debug)]
 pub(in crate::cli) struct Attested(pub(in crate::cli) CommitReport);
 
 impl Attested {
@@ -36,6 +35,12 @@ impl Attested {
     /// Of a command that was to end a stage.
     pub(super) fn exit_of_end(&self) -> Exit {
         if self.is_incomplete() { Exit::Refused } else { Exit::Yes }
+    }
+}
+
+impl Serialize for Attested {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        ShownReport::from(&self.0).serialize(serializer)
     }
 }
 

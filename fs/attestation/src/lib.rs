@@ -43,8 +43,8 @@ pub use oms::{
     model_statement_ignoring,
 };
 pub use policy::{
-    Admission, Around, Beside, Fault, Level, Mode, Policy, PolicyError, PolicyRefusal, Question,
-    Rule, UnknownLevel, Warning,
+    Admission, Alias, Around, Beside, Ends, Fault, Followed, Guarding, Level, Mode, Policy,
+    PolicyError, PolicyRefusal, Question, Rule, Step, UnknownLevel, Warning, aliases,
 };
 pub use provenance::{
     BUILD_TYPE, BUILDER_ID, BuildDefinition, Builder, CommitWord, ExternalParameters,

@@ -1,12 +1,12 @@
 //! What the policy and the lock ask about one file.
 
 use attestfs_attestation::{
-    Content, Level, Lock, Policy, PolicyRefusal, Refusal, Rule, is_publication,
+    Alias, Content, Guarding, Level, Lock, Policy, PolicyRefusal, Refusal, is_publication,
 };
 use jiff::Timestamp;
 
 use super::{
-    links::{Alias, Links},
+    links::Links,
     verdict::Stop,
     wanted::{Patience, SightedName, Sighting, Wanted},
 };
@@ -24,11 +24,9 @@ pub(super) struct Demands<'a> {
 /// A file that a rule has.
 #[derive(Debug)]
 pub(super) struct Guarded<'a> {
-    pub(super) rule: &'a Rule,
-    /// The path that the rule has: what is told.
-    pub(super) path: TreePath,
-    /// By one of these names it must be attested. More than one where links lead to it.
-    pub(super) names: Vec<TreePath>,
+    pub(super) guarding: Guarding<'a>,
+    /// That all its names are in.
+    pub(super) tree: u16,
     /// Whether it counts only because the file was called so a moment ago.
     pub(super) is_former: bool,
 }
@@ -44,8 +42,7 @@ pub(super) struct Grounds<'a, 'w> {
 }
 
 impl<'a> Demands<'a> {
-    /// Of a file that was seen so. A publication is not guarded by its own name; by that of a link to
-    /// it whoever comes wants something else.
+    /// Of a file that was seen so.
     ///
     /// # Errors
     /// [`Stop::Later`] when more links have to be asked than whoever asks has patience for.
@@ -55,17 +52,16 @@ impl<'a> Demands<'a> {
             Patience::None => QUESTIONS_AT_ONCE,
             Patience::NoHashing | Patience::WhileConnected(_) => usize::MAX,
         };
-        for SightedName { path: name, mut aliases, is_former } in sighting.names {
-            aliases.retain(|alias| !is_publication(&alias.path.path));
-            let own = Some(&name).filter(|name| !is_publication(&name.path));
+        for SightedName { path: name, aliases, is_former } in sighting.names {
+            let tree = name.tree;
             let mut counts = |alias: &Alias| grounds.counts(alias, &name, &mut questions);
             if let Some(policy) = grounds.policy {
-                let guarded = guarded(policy, own, &aliases, &mut counts)?;
-                let guarded = guarded.into_iter().map(|it| Guarded { is_former, ..it });
+                let guarding = policy.guarding(&name.path, &aliases, &mut counts)?.into_iter();
+                let guarded = guarding.map(|guarding| Guarded { guarding, tree, is_former });
                 demands.guarded.extend(guarded);
             }
             if grounds.lock.is_some() {
-                demands.lock(own, &aliases, &mut counts)?;
+                demands.lock(&name, &aliases, &mut counts)?;
             }
         }
         Ok(demands)
@@ -74,17 +70,17 @@ impl<'a> Demands<'a> {
     /// By its own name a file must be in the lock; a publication by those of the links to it.
     fn lock(
         &mut self,
-        own: Option<&TreePath>,
+        name: &TreePath,
         aliases: &[Alias],
         counts: &mut dyn FnMut(&Alias) -> Result<bool, Stop>,
     ) -> Result<(), Stop> {
-        if let Some(name) = own {
+        if !is_publication(&name.path) {
             self.locked.push(name.clone());
             return Ok(());
         }
-        for alias in aliases {
+        for alias in aliases.iter().filter(|alias| !is_publication(&alias.path)) {
             if counts(alias)? {
-                self.locked.push(alias.path.clone());
+                self.locked.push(TreePath { tree: name.tree, path: alias.path.clone() });
             }
         }
         Ok(())
@@ -96,31 +92,32 @@ impl<'a> Demands<'a> {
 
     /// The path that is told when it is no matter of one rule.
     pub(super) fn path(&self) -> TreePath {
-        let guarded = self.guarded.iter().map(|guarded| &guarded.path);
-        guarded.chain(&self.locked).next().cloned().unwrap_or_else(TreePath::nowhere)
+        let guarded = self.guarded.iter().map(Guarded::path);
+        guarded.chain(self.locked.iter().cloned()).next().unwrap_or_else(TreePath::nowhere)
     }
 
     /// The refusal of a rule that refuses whatever it has.
     pub(super) fn forbidden(&self) -> Option<(TreePath, Refusal)> {
-        self.guarded.iter().find_map(|Guarded { rule, path, .. }| {
+        self.guarded.iter().find_map(|guarded| {
+            let Guarding { rule, path, .. } = &guarded.guarding;
             let forbidden = PolicyRefusal::Forbidden {
                 rule: rule.number(),
-                name: path.path.clone(),
+                name: path.clone(),
                 reason: rule.refuses()?.to_owned(),
             };
-            Some((path.clone(), forbidden.into()))
+            Some((guarded.path(), forbidden.into()))
         })
     }
 
     /// The strictest.
     pub(super) fn level(&self) -> Option<Level> {
-        self.guarded.iter().filter_map(|guarded| guarded.rule.level()).max()
+        self.guarded.iter().filter_map(Guarded::level).max()
     }
 
     /// A path whose rule wants this level.
-    pub(super) fn with(&self, level: Level) -> Option<&TreePath> {
+    pub(super) fn with(&self, level: Level) -> Option<TreePath> {
         let mut guarded = self.guarded.iter();
-        guarded.find(|guarded| guarded.rule.level() == Some(level)).map(|guarded| &guarded.path)
+        guarded.find(|guarded| guarded.level() == Some(level)).map(Guarded::path)
     }
 
     /// Why the lock does not have it. Of several names one must be in the lock, and none with another
@@ -146,49 +143,25 @@ impl<'a> Demands<'a> {
     }
 }
 
-/// By its own name a file must be attested as that. By way of links it may be attested by any of
-/// the paths that the same rule has, or by its own name.
-fn guarded<'a>(
-    policy: &'a Policy,
-    name: Option<&TreePath>,
-    aliases: &[Alias],
-    counts: &mut dyn FnMut(&Alias) -> Result<bool, Stop>,
-) -> Result<Vec<Guarded<'a>>, Stop> {
-    let own = name.and_then(|name| Some((name, policy.rule_for(&name.path)?)));
-    let mut linked: Vec<Guarded<'a>> = Vec::new();
-    for alias in aliases {
-        let Some(rule) = policy.rule_for(&alias.path.path) else { continue };
-        if own.is_some_and(|(_, own)| own.number() == rule.number()) || !counts(alias)? {
-            continue;
-        }
-        let same = linked.iter_mut().find(|known| known.rule.number() == rule.number());
-        if let Some(guarded) = same {
-            guarded.names.push(alias.path.clone());
-        } else {
-            let (path, names) = (alias.path.clone(), vec![alias.path.clone()]);
-            linked.push(Guarded { rule, path, names, is_former: false });
-        }
-    }
-    for guarded in &mut linked {
-        guarded.names.extend(name.cloned());
-    }
-    let own = own.map(|(name, rule)| {
-        let (path, names) = (name.clone(), vec![name.clone()]);
-        Guarded { rule, path, names, is_former: false }
-    });
-    Ok(own.into_iter().chain(linked).collect())
-}
-
 impl Guarded<'_> {
+    /// The path that the rule has: what is told.
+    fn path(&self) -> TreePath {
+        TreePath { tree: self.tree, path: self.guarding.path.clone() }
+    }
+
+    fn level(&self) -> Option<Level> {
+        self.guarding.rule.level()
+    }
+
     /// A refusal as it is told. Where the name that the file has is attested, it passes.
     pub(super) fn told(&self, refusal: Refusal, wanted: &Wanted<'_>) -> (TreePath, Refusal) {
         match refusal {
-            Refusal::Unavailable(_) => (self.path.clone(), refusal),
+            Refusal::Unavailable(_) => (self.path(), refusal),
             _ if self.is_former => {
-                let former = self.path.path.clone();
+                let former = self.guarding.path.clone();
                 (wanted.path(), PolicyRefusal::Renamed { former }.into())
             }
-            refusal => (self.path.clone(), refusal),
+            refusal => (self.path(), refusal),
         }
     }
 }
@@ -201,17 +174,17 @@ impl Grounds<'_, '_> {
             return Ok(true);
         }
         *questions = questions.checked_sub(1).ok_or(Stop::Later)?;
-        if self.leads(&alias.path, name) {
+        let leads = |from: &str, to: &str| {
+            let of = |path: &str| TreePath { tree: name.tree, path: path.to_owned() }.relative();
+            self.wanted.opened.backing.follow(&of(from)) == Ok(of(to))
+        };
+        if leads(&alias.path, &name.path) {
             return Ok(true);
         }
-        for step in alias.steps.iter().filter(|step| !self.leads(&step.link, &step.target)) {
-            self.links.forget(step);
+        for step in alias.steps.iter().filter(|step| !leads(&step.link, &step.target)) {
+            self.links.forget(name.tree, step);
         }
         Ok(false)
-    }
-
-    fn leads(&self, from: &TreePath, to: &TreePath) -> bool {
-        self.wanted.opened.backing.follow(&from.relative()) == Ok(to.relative())
     }
 }
 

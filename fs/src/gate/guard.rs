@@ -1,6 +1,6 @@
 //! The checks, in their order.
 
-use attestfs_attestation::{Content, Level, Mode, Policy, PolicyRefusal, Refusal};
+use attestfs_attestation::{Alias, Content, Level, Mode, Policy, PolicyRefusal, Refusal};
 use attestfs_digest::Digests;
 
 use super::{
@@ -9,7 +9,7 @@ use super::{
     demands::{Demands, Grounds},
     hashing::{Hash, Hashed, Hashing, NotHashed, Order},
     judging::{Asked, Judging},
-    links::{Alias, Links},
+    links::Links,
     retelling::Retelling,
     verdict::{Refused, Stop},
     verity,
@@ -127,9 +127,10 @@ impl Guard {
     /// doubt one has.
     pub(super) fn has_rule_for(&self, path: &TreePath, counts: impl Fn(&Alias) -> bool) -> bool {
         let Some(policy) = self.policy() else { return false };
-        let has = |path: &TreePath| policy.rule_for(&path.path).is_some();
+        let has = |path: &str| policy.rule_for(path).is_some();
         let by_link = |alias: &Alias| counts(alias) && has(&alias.path);
-        has(path) || self.links.aliases(path).is_none_or(|aliases| aliases.iter().any(by_link))
+        has(&path.path)
+            || self.links.aliases(path).is_none_or(|aliases| aliases.iter().any(by_link))
     }
 
     /// Whether somebody may be going by a guarded name to what this path leads to.
@@ -151,7 +152,7 @@ impl Guard {
             && !verity::is_on(stat)
         {
             let reason = "it has no fs-verity, which its rule wants".to_owned();
-            return Err(self.unverified(path.clone(), reason));
+            return Err(self.unverified(path, reason));
         }
         let with_outboard = demands.with(Level::PerRead).is_some();
         if let Some(hashed) = self.hashing.known(identity, with_outboard) {

@@ -72,20 +72,12 @@ impl Judging {
         guarded: &Guarded<'_>,
         asked: &Asked<'_>,
     ) -> Result<Result<(), Refusal>, Stop> {
-        let mut nearest: Option<Refusal> = None;
-        for name in &guarded.names {
-            match self.judge_name(guarded.rule, name, asked)? {
-                Ok(_admission) => return Ok(Ok(())),
-                Err(refusal) => {
-                    nearest = Some(match nearest {
-                        Some(nearest) => nearest.or_further(refusal),
-                        None => refusal,
-                    });
-                }
-            }
-        }
-        let unattested = || Refusal::Unattested { name: guarded.path.path.clone() };
-        Ok(Err(nearest.unwrap_or_else(unattested)))
+        let Guarded { guarding, tree, .. } = guarded;
+        let judged = guarding.judge(|name| {
+            let name = TreePath { tree: *tree, path: name.to_owned() };
+            self.judge_name(guarding.rule, &name, asked)
+        })?;
+        Ok(judged.map(|_admission| ()))
     }
 
     fn judge_name(&self, rule: &Rule, name: &TreePath, asked: &Asked<'_>) -> Result<Outcome, Stop> {

@@ -1,8 +1,9 @@
 //! Symbolic links that were found or followed: a file is also guarded by the names of the links that
 //! lead to it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
+use attestfs_attestation::{Alias, Step, aliases};
 use parking_lot::Mutex;
 
 use crate::{fact::TreePath, lately::Moment};
@@ -20,23 +21,6 @@ struct Known {
     count: usize,
     /// When there last were more that counted than are remembered.
     overflow: Option<Moment>,
-}
-
-/// Another path to a file: by way of links to it, or to directories above it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Alias {
-    pub(super) path: TreePath,
-    /// The links, the one that is followed last first.
-    pub(super) steps: Vec<Step>,
-    /// Whether somebody followed all the links a moment ago, wherever they lead by now.
-    pub(super) is_recent: bool,
-}
-
-/// One link, and what it leads to: a file, or a directory above it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Step {
-    pub(super) link: TreePath,
-    pub(super) target: TreePath,
 }
 
 impl Links {
@@ -61,12 +45,14 @@ impl Links {
     }
 
     /// It leads there no more.
-    pub(super) fn forget(&self, Step { link, target }: &Step) {
+    pub(super) fn forget(&self, tree: u16, step: &Step) {
+        let path = |path: &String| TreePath { tree, path: path.clone() };
+        let (link, target) = (path(&step.link), path(&step.target));
         let mut known = self.0.lock();
-        let Some(links) = known.links.get_mut(target) else { return };
-        let gone = links.remove(link).is_some();
+        let Some(links) = known.links.get_mut(&target) else { return };
+        let gone = links.remove(&link).is_some();
         if links.is_empty() {
-            known.links.remove(target);
+            known.links.remove(&target);
         }
         known.count -= usize::from(gone);
     }
@@ -80,22 +66,7 @@ impl Links {
         if known.overflow.is_some_and(Moment::is_recent) {
             return None;
         }
-        let own = Alias { path: path.clone(), steps: Vec::new(), is_recent: true };
-        let (mut aliases, mut seen) = (vec![own], HashSet::new());
-        let mut next = 0;
-        while next < aliases.len() {
-            let from = aliases[next].clone();
-            let more = known
-                .one_link_further(&from)
-                .filter(|alias| seen.insert((alias.path.clone(), alias.is_recent)));
-            aliases.extend(more.take(1 + ALIASES_MAX));
-            if aliases.len() > 1 + ALIASES_MAX {
-                return None;
-            }
-            next += 1;
-        }
-        aliases.remove(0);
-        Some(aliases)
+        aliases(&path.path, |target| known.leading_to(path.tree, target))
     }
 
     /// Links that lately led to what lies at this path or below.
@@ -128,21 +99,11 @@ impl Known {
         }
     }
 
-    /// The paths by one more link. By the same link one comes twice at the most: it may lead to a
-    /// directory above itself.
-    fn one_link_further(&self, from: &Alias) -> impl Iterator<Item = Alias> {
-        from.path.ancestors().flat_map(move |(target, rest)| {
-            let links = self.links.get(&target).into_iter().flatten();
-            links.filter_map(move |(link, followed)| {
-                let step = Step { link: link.clone(), target: target.clone() };
-                if from.steps.iter().filter(|known| **known == step).count() > 1 {
-                    return None;
-                }
-                let path = TreePath { tree: link.tree, path: format!("{}{rest}", link.path) };
-                let steps = from.steps.iter().cloned().chain([step]).collect();
-                Some(Alias { path, steps, is_recent: from.is_recent && is_recent(*followed) })
-            })
-        })
+    /// The links that lead there, and whether somebody followed them a moment ago.
+    fn leading_to(&self, tree: u16, target: &str) -> impl Iterator<Item = (&str, bool)> + use<'_> {
+        let target = TreePath { tree, path: target.to_owned() };
+        let links = self.links.get(&target).into_iter().flatten();
+        links.map(|(link, followed)| (link.path.as_str(), is_recent(*followed)))
     }
 }
 
@@ -150,26 +111,8 @@ fn is_recent(followed: Option<Moment>) -> bool {
     followed.is_some_and(Moment::is_recent)
 }
 
-impl TreePath {
-    /// The path itself, and each directory above it, with the rest that leads from there to it:
-    /// empty, or beginning with a slash.
-    fn ancestors(&self) -> impl Iterator<Item = (Self, String)> {
-        let root = (!self.path.is_empty()).then(|| (String::new(), format!("/{}", self.path)));
-        let ends = self.path.match_indices('/').map(|(end, _)| end).chain([self.path.len()]);
-        let below = ends.map(|end| {
-            let (above, rest) = self.path.split_at(end);
-            (above.to_owned(), rest.to_owned())
-        });
-        let tree = self.tree;
-        root.into_iter().chain(below).map(move |(path, rest)| (Self { tree, path }, rest))
-    }
-}
-
 /// So many links are known at a time.
 const LINKS_MAX: usize = 256 * 1024;
-
-/// So many other paths of one file are looked at.
-const ALIASES_MAX: usize = 4096;
 
 #[cfg(test)]
 impl Links {
@@ -186,13 +129,16 @@ impl Links {
 mod tests {
     use super::*;
 
+    /// As many other paths of a file as are looked at.
+    const ALIASES_MAX: usize = 4096;
+
     fn path(path: &str) -> TreePath {
         TreePath { tree: 0, path: path.to_owned() }
     }
 
     fn aliases(links: &Links, of: &str) -> Vec<String> {
         let aliases = links.aliases(&path(of)).unwrap();
-        let mut paths: Vec<_> = aliases.into_iter().map(|alias| alias.path.path).collect();
+        let mut paths: Vec<_> = aliases.into_iter().map(|alias| alias.path).collect();
         paths.sort();
         paths
     }
@@ -262,8 +208,8 @@ mod tests {
         links.followed(path("model.pt"), path("w"));
         let found = links.aliases(&path("w")).unwrap();
         assert_eq!(found.len(), 1);
-        links.forget(&found[0].steps[0]);
-        links.forget(&found[0].steps[0]);
+        links.forget(0, &found[0].steps[0]);
+        links.forget(0, &found[0].steps[0]);
         assert_eq!(aliases(&links, "w"), [""; 0]);
         assert_eq!(links.0.lock().count, 0);
     }

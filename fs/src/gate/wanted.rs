@@ -1,12 +1,10 @@
 use std::{collections::HashSet, path::Path};
 
+use attestfs_attestation::Alias;
 use attestfs_digest::Digests;
 use parking_lot::Mutex;
 
-use super::{
-    hashing::Waiting,
-    links::{Alias, Links},
-};
+use super::{hashing::Waiting, links::Links};
 use crate::{
     backing::Stat,
     error::Error,
@@ -156,10 +154,7 @@ mod tests {
         let look = || -> Vec<String> {
             let names = wanted.look(&stat, &links).unwrap().names.into_iter();
             let aliased = |aliases: Vec<Alias>| aliases.into_iter().map(|alias| alias.path);
-            names
-                .flat_map(|name| aliased(name.aliases).chain([name.path]))
-                .map(|path| path.path)
-                .collect()
+            names.flat_map(|name| aliased(name.aliases).chain([name.path.path])).collect()
         };
         assert_eq!(wanted.look(&stat, &links).err(), Some("no path leads to it"));
         tracked.names().add(&root, OsStr::new("big.pt"));
@@ -167,7 +162,7 @@ mod tests {
         links.followed(of("link.pt"), of("big.pt"));
         assert_eq!(look(), ["link.pt", "big.pt"]);
         let alias = links.aliases(&of("big.pt")).unwrap().remove(0);
-        links.forget(&alias.steps[0]);
+        links.forget(0, &alias.steps[0]);
         tracked.names().remove(&root, OsStr::new("big.pt"));
         tracked.names().add(&root, OsStr::new("big.raw"));
         tracked.names().age();

@@ -1,7 +1,8 @@
 //! The policy of a mount: which files are guarded, and whose word lets them be opened.
 //!
-//! [`Policy::parse`] makes a policy of text, once. [`Policy::rule_for`] finds the rule of a path, and
-//! [`Rule::judge`] says whether what lies there is admitted. `FORMAT.md` has the format.
+//! [`Policy::parse`] makes a policy of text, once. [`Policy::rule_for`] finds the rule of a path,
+//! [`Policy::guarding`] those of a file with the names of links to it, and [`Rule::judge`] says whether
+//! what lies there is admitted. `FORMAT.md` has the format.
 //!
 //! A rule asks checks 1 to 8 of [`crate::verify`] of each attestation, then
 //!
@@ -18,8 +19,10 @@ mod around;
 mod belief;
 mod document;
 mod error;
+mod guarding;
 mod judge;
 mod level;
+mod links;
 mod memory;
 mod question;
 mod refusal;
@@ -35,7 +38,9 @@ mod warning;
 
 pub use around::{Around, Beside};
 pub use error::{Fault, PolicyError};
+pub use guarding::Guarding;
 pub use level::{Level, Mode, UnknownLevel};
+pub use links::{Alias, Ends, Followed, Step, aliases};
 pub use question::{Admission, Question};
 pub use refusal::PolicyRefusal;
 pub use rule::Rule;

@@ -8,6 +8,7 @@ mod difference;
 mod directory;
 mod guarded;
 mod judge;
+mod links;
 mod model;
 mod passed;
 #[cfg(test)]

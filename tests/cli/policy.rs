@@ -1,6 +1,6 @@
 //! `policy check`, and `verify --policy`.
 
-use std::fs;
+use std::{fs, os::unix::fs::symlink};
 
 use serde_json::Value;
 
@@ -178,6 +178,82 @@ fn every_file_that_the_policy_refuses_is_named() {
     assert!(many.stderr.ends_with("refused: .. and 12 more\n"), "{}", many.stderr);
     let json = verify(&tool, &["model", "--json"]).is(1).json();
     assert_eq!(json["error"]["refused"].as_array().unwrap().len(), 32, "all of them");
+}
+
+/// A cache of models: its files are called after digests, and their names are links.
+fn with_cache() -> Tool {
+    let tool = with_policy(SIGNED);
+    tool.write("cache/blobs/9f2c", "weights");
+    tool.write("cache/blobs/41aa", "no rule has any name of it");
+    fs::create_dir_all(tool.path("cache/snapshots/1")).unwrap();
+    let link = |text: &str, path: &str| symlink(text, tool.path(path)).unwrap();
+    link("../../blobs/9f2c", "cache/snapshots/1/weights.bin");
+    link("../../blobs/41aa", "cache/snapshots/1/readme.txt");
+    tool
+}
+
+#[test]
+fn a_file_at_rest_is_guarded_by_the_names_of_links_that_lead_to_it() {
+    let tool = with_cache();
+    let refused = |path: &str| verify(&tool, &[path, "--tree", "cache"]).is(1);
+    for path in ["cache", "cache/snapshots", "cache/snapshots/1/weights.bin", "cache/blobs/9f2c"] {
+        refused(path).says("check 1, ").says("'snapshots/1/weights.bin'");
+    }
+    let json = verify(&tool, &["cache", "--json"]).is(1).json();
+    assert_eq!(json["error"]["refused"][0]["name"], "snapshots/1/weights.bin", "{json}");
+    assert_eq!(json["error"]["refused"].as_array().unwrap().len(), 1);
+    refused("cache/blobs/41aa").says("no rule of the policy has");
+    let sign = ["sign", "cache", "--key", "keys/attestfs.key", "--ignore-paths", "cache/snapshots"];
+    tool.run(sign).is(0);
+    for path in ["cache", "cache/snapshots/1"] {
+        let json = verify(&tool, &[path, "--tree", "cache", "--json"]).is(0).json();
+        assert_eq!(json["files"][0]["name"], "snapshots/1/weights.bin", "by either name");
+        assert_eq!((&json["files"].as_array().unwrap().len(), &json["unguarded"]), (&1, &1.into()));
+    }
+    tool.write("cache/blobs/9f2c", "changed");
+    verify(&tool, &["cache"]).is(1).says("check 8, ").says("'blobs/9f2c' was changed");
+}
+
+#[test]
+fn what_a_guarded_link_to_a_directory_leads_to_is_guarded_at_rest() {
+    let tool = with_policy("version = 1\n[[rule]]\npaths = ['latest/**']\nrefuse = 'not yet'\n");
+    tool.write("tree/v2/w", "weights");
+    symlink("v2", tool.path("tree/latest")).unwrap();
+    verify(&tool, &["tree"]).is(1).says("rule 1 refuses 'latest/w': not yet");
+    verify(&tool, &["tree/v2", "--tree", "tree"]).is(1).says("rule 1 refuses 'latest/w'");
+}
+
+#[test]
+fn a_guarded_link_at_rest_does_not_lead_out_of_the_tree() {
+    for text in ["../keys/attestfs.pub", "up/w", "/nowhere", "d/../w"] {
+        let tool = with_policy(SIGNED);
+        tool.write("tree/w", "");
+        fs::create_dir(tool.path("tree/d")).unwrap();
+        symlink("..", tool.path("tree/up")).unwrap();
+        symlink(text, tool.path("tree/w.bin")).unwrap();
+        symlink(text, tool.path("tree/w.txt")).unwrap();
+        let json = verify(&tool, &["tree", "--json"]).is(1).json();
+        let refused = json["error"]["refused"].as_array().unwrap();
+        assert!(refused.iter().all(|file| file["name"] == "w.bin"), "{text}: {json}");
+        verify(&tool, &["tree"]).is(1).says("'w.bin' is a link out of the tree");
+    }
+}
+
+#[test]
+fn no_link_is_followed_to_what_travels_with_a_directory_at_rest() {
+    let tool = with_policy(SIGNED);
+    verify(&tool, &["model"]).is(0);
+    fs::rename(tool.path("model/model.sig"), tool.path("elsewhere.sig")).unwrap();
+    symlink("../elsewhere.sig", tool.path("model/model.sig")).unwrap();
+    verify(&tool, &["model/config.json"]).is(1).says("check 1, ");
+}
+
+#[test]
+fn a_publication_is_guarded_at_rest_by_the_names_of_links_to_it() {
+    let tool = with_policy(SIGNED);
+    tool.write("tree/claims.jsonl", "");
+    symlink("claims.jsonl", tool.path("tree/w.bin")).unwrap();
+    verify(&tool, &["tree"]).is(1).says("check 1, ");
 }
 
 #[test]

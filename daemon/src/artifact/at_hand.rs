@@ -3,6 +3,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
 };
@@ -12,10 +13,12 @@ use attestfs_attestation::{
     MODEL_SIGNATURE_FILE, MODEL_SIGNATURE_TYPE, Stranger, escaped,
 };
 use attestfs_digest::Sha256;
+use rustix::io::Errno;
 use serde::Serialize;
 
 use super::{
     content::{ContentError, open_file},
+    directory::Directory,
     judge::Artifact,
 };
 use crate::{config::StateDir, publication::Shelf};
@@ -320,6 +323,19 @@ pub(super) fn read_if_there(path: &Path, bytes_max: usize) -> Result<Option<Vec<
     }
 }
 
+/// The same of a path beneath a directory. What is behind a link does not lie there.
+pub(super) fn read_beneath(
+    directory: &Directory,
+    path: &Path,
+    bytes_max: usize,
+) -> Result<Option<Vec<u8>>, AtHandError> {
+    match directory.open_file(path) {
+        Ok(file) => read_opened(file, path, bytes_max).map(Some),
+        Err(error) if is_absence(&error) || is_behind_link(&error) => Ok(None),
+        Err(source) => Err(AtHandError::Unreadable { path: path.to_path_buf(), source }),
+    }
+}
+
 fn is_absence(error: &ContentError) -> bool {
     match error {
         ContentError::Io(error) => error.kind() == io::ErrorKind::NotFound,
@@ -328,13 +344,23 @@ fn is_absence(error: &ContentError) -> bool {
     }
 }
 
+fn is_behind_link(error: &ContentError) -> bool {
+    let ContentError::Io(error) = error else { return false };
+    matches!(Errno::from_io_error(error), Some(Errno::LOOP | Errno::NOTDIR))
+}
+
 /// Reads one byte more than may be there, so that the parser can tell that there is more.
 fn read(path: &Path, bytes_max: usize) -> Result<Vec<u8>, AtHandError> {
     let unreadable = |source| AtHandError::Unreadable { path: path.to_path_buf(), source };
+    read_opened(open_file(path).map_err(unreadable)?, path, bytes_max)
+}
+
+fn read_opened(file: File, path: &Path, bytes_max: usize) -> Result<Vec<u8>, AtHandError> {
     let mut bytes = Vec::new();
-    let file = open_file(path).map_err(unreadable)?;
-    file.take(bytes_max as u64 + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|source| unreadable(source.into()))?;
+    let read = file.take(bytes_max as u64 + 1).read_to_end(&mut bytes);
+    read.map_err(|source| {
+        let path = path.to_path_buf();
+        AtHandError::Unreadable { path, source: source.into() }
+    })?;
     Ok(bytes)
 }

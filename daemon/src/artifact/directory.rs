@@ -1,16 +1,22 @@
 //! Looking through a directory, by descriptors: no symbolic link leads out of it.
 
 use std::{
-    ffi::OsStr,
-    fs::File,
+    ffi::{OsStr, OsString},
+    fs::{self, File},
     io,
-    os::unix::ffi::OsStrExt,
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd},
+        unix::ffi::{OsStrExt, OsStringExt},
+    },
     path::{Component, Path, PathBuf},
 };
 
-use attestfs_attestation::{Entry, EntryKind};
+use attestfs_attestation::{Entry, EntryKind, Followed};
 use rustix::{
-    fs::{AtFlags, Dir, FileType, Mode, OFlags, open, openat, statat},
+    fs::{
+        AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, open, openat, openat2, readlinkat,
+        statat,
+    },
     io::Errno,
 };
 
@@ -21,6 +27,9 @@ const ENTRIES_MAX: usize = 1_000_000;
 
 /// The longest path below the directory, in bytes: no program could name a longer one.
 const PATH_BYTES_MAX: usize = 4096;
+
+/// Links are followed, but not out of the directory.
+const BENEATH: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_MAGICLINKS);
 
 /// A directory that is signed or verified.
 #[derive(Debug)]
@@ -142,6 +151,37 @@ impl Directory {
         if file.metadata()?.is_file() { Ok(file) } else { Err(ContentError::NotAFile) }
     }
 
+    /// The text of the symbolic link at `path` below the directory.
+    ///
+    /// # Errors
+    /// It went away, or is something else by now.
+    pub fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
+        let (parent, name) = (path.parent(), path.file_name());
+        let (Some(parent), Some(name)) = (parent, name) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let text = readlinkat(self.open_directory(parent)?, name, Vec::new())?;
+        Ok(OsString::from_vec(text.into_bytes()).into())
+    }
+
+    /// What is at the end of a path below the directory when every symbolic link on it is followed.
+    pub fn follow(&self, path: &Path) -> Followed {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let place = |file: BorrowedFd<'_>| {
+            fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()
+        };
+        match openat2(&self.0, path, flags, Mode::empty(), BENEATH) {
+            Ok(end) => {
+                let places = place(end.as_fd()).zip(place(self.0.as_fd()));
+                let below =
+                    places.and_then(|(end, root)| Some(end.strip_prefix(root).ok()?.into()));
+                below.map_or(Followed::Elsewhere, Followed::To)
+            }
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Followed::Nowhere,
+            Err(_) => Followed::Elsewhere,
+        }
+    }
+
     /// What was found, as a model signature speaks of it: every file with its digests.
     ///
     /// # Errors
@@ -247,11 +287,7 @@ impl Walk {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        ffi::OsString,
-        fs,
-        os::unix::{ffi::OsStringExt, fs::symlink, net::UnixListener},
-    };
+    use std::os::unix::{fs::symlink, net::UnixListener};
 
     use super::*;
     use crate::artifact::Unwatched;

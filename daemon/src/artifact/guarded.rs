@@ -1,21 +1,26 @@
 //! What a mount with a policy would say of files, asked at rest.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
+    convert::Infallible,
+    ffi::OsString,
+    os::unix::ffi::OsStringExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use attestfs_attestation::{
-    Admission, Around, BUNDLE_MAX, Beside, CLAIMS_FILE, CLAIMS_MAX, Content, MODEL_SIGNATURE_FILE,
-    Policy, Publications, Question, Refusal, Rule,
+    Admission, Alias, Around, BUNDLE_MAX, Beside, CLAIMS_FILE, CLAIMS_MAX, Content, Guarding,
+    MODEL_SIGNATURE_FILE, Policy, PolicyRefusal, Publications, Question, Refusal, Rule,
+    is_publication, unescaped,
 };
 use jiff::Timestamp;
 
 use super::{
-    at_hand::read_if_there,
     content::Watch,
+    directory::{Found, Kind},
     judge::{Artifact, NotJudged, attestable, spelled},
+    links::Links,
     tree::Tree,
 };
 
@@ -49,13 +54,14 @@ pub struct Guarded {
 pub struct GuardedFile<T> {
     /// Relative to what would be mounted, escaped.
     pub name: String,
-    /// The number of the rule.
+    /// The number of the rule; 0 when it is not known which one has it.
     pub rule: usize,
     /// What it says.
     pub verdict: T,
 }
 
-/// Judges a file, or each file below a directory, as a mount with this policy would.
+/// Judges a file, or each file below a directory, as a mount with this policy would: by its own name, and
+/// by those that it has by way of links in what would be mounted.
 ///
 /// # Errors
 /// What keeps us from judging. That something is refused is no error.
@@ -65,16 +71,24 @@ pub fn judge_by_policy(
     watch: &dyn Watch,
 ) -> Result<Guarded, NotJudged> {
     let tree = guard.tree.unwrap_or(artifact.directory());
-    if !artifact.path().starts_with(tree) {
+    let Ok(meant) = artifact.path().strip_prefix(tree) else {
         let (path, tree) = (artifact.path().to_owned(), tree.to_owned());
         return Err(NotJudged::OutsideTree { path, tree });
-    }
-    let mut asking = Asking { guard, tree, beside: HashMap::new(), guarded: Guarded::default() };
-    match artifact {
-        Artifact::File(path) => asking.file(path, watch)?,
-        Artifact::Directory(path) => asking.directory(path, watch)?,
-    }
+    };
+    let looked = Tree::look(tree)?;
+    let mut asking = Asking {
+        guard,
+        tree,
+        looked: &looked,
+        meant: spelled(meant),
+        links: looked.links()?,
+        beside: HashMap::new(),
+        guarded: Guarded::default(),
+    };
+    asking.refuse_links_out();
+    asking.files(watch)?;
     let mut guarded = asking.guarded;
+    guarded.admitted.sort_by(|one, other| one.name.cmp(&other.name));
     guarded.refused.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(guarded)
 }
@@ -82,98 +96,151 @@ pub fn judge_by_policy(
 struct Asking<'a> {
     guard: &'a Guard<'a>,
     tree: &'a Path,
+    looked: &'a Tree<'a>,
+    /// What is judged, relative to the tree, as names are spelt.
+    meant: String,
+    links: Links,
     beside: HashMap<PathBuf, Arc<Beside>>,
     guarded: Guarded,
 }
 
 impl<'a> Asking<'a> {
-    fn file(&mut self, path: &Path, watch: &dyn Watch) -> Result<(), NotJudged> {
-        if self.rule(path).is_none() {
-            self.guarded.unguarded = 1;
-            return Ok(());
+    /// A guarded link leads to no place where nothing is guarded.
+    fn refuse_links_out(&mut self) {
+        for link in self.links.leading_out().to_vec() {
+            let Some(aliases) = self.aliases(&link) else { continue };
+            let policy = self.guard.policy;
+            let by_alias = || aliases.iter().find_map(|alias| policy.rule_for(&alias.path));
+            let rule = policy.rule_for(&link).or_else(by_alias);
+            if let Some(rule) = rule.filter(|_| self.is_meant(&link, &aliases)) {
+                let verdict = PolicyRefusal::LeadsOut { name: link.clone() }.into();
+                self.guarded.refused.push(GuardedFile { name: link, rule: rule.number(), verdict });
+            }
         }
-        let content = NotJudged::unless_hashed(path, watch)?;
-        self.judge(path, content)
     }
 
-    /// Only files that a rule has are hashed. A link leads to a file that has a name of its own.
-    fn directory(&mut self, path: &Path, watch: &dyn Watch) -> Result<(), NotJudged> {
-        let looked = Tree::look(path)?;
-        let files = looked.files().map(Path::to_path_buf);
-        let (guarded, unguarded): (HashSet<_>, HashSet<_>) =
-            files.partition(|file| self.rule(&path.join(file)).is_some());
-        self.guarded.unguarded = unguarded.len();
-        for entry in looked.hash(|file| guarded.contains(file), watch)? {
-            let file = path.join(&entry.name);
-            match attestable(&entry) {
-                Ok(Some(content)) => self.judge(&file, content)?,
-                Ok(None) => {}
-                Err(refusal) => self.refuse(&file, refusal),
+    /// Only files that a rule has are hashed.
+    fn files(&mut self, watch: &dyn Watch) -> Result<(), NotJudged> {
+        let mut guarded = BTreeMap::new();
+        for Found { path, kind } in self.looked.files() {
+            let guarding = self.guarding(&spelled(path), *kind);
+            if !guarding.is_empty() {
+                guarded.insert(path.clone(), guarding);
+            }
+        }
+        let entries = self.looked.hash(|path| guarded.contains_key(path), watch)?;
+        // Both in the order of the paths.
+        for (entry, guarding) in entries.iter().zip(guarded.values()) {
+            for guarding in guarding {
+                self.judge(guarding, attestable(entry))?;
             }
         }
         Ok(())
     }
 
-    fn judge(&mut self, path: &Path, content: Content) -> Result<(), NotJudged> {
-        let name = self.name(path);
-        let Some(rule) = self.rule(path) else { return Ok(()) };
-        let around = self.around(path)?;
-        let question = Question {
-            name: &name,
-            path: &spelled(path),
+    /// What is asked of a file of this name, if it is meant by that or by one that leads to it.
+    fn guarding(&mut self, name: &str, kind: Kind) -> Vec<Guarding<'a>> {
+        let Some(aliases) = self.aliases(name) else { return Vec::new() };
+        if !self.is_meant(name, &aliases) {
+            return Vec::new();
+        }
+        let counts = &mut |_: &Alias| Ok::<_, Infallible>(true);
+        let Ok(guarding) = self.guard.policy.guarding(name, &aliases, counts);
+        if guarding.is_empty() && matches!(kind, Kind::File { .. }) && !is_publication(name) {
+            self.guarded.unguarded += 1;
+        }
+        guarding
+    }
+
+    /// The other paths to what has this one. What has more of them than anybody looks at is refused.
+    fn aliases(&mut self, name: &str) -> Option<Vec<Alias>> {
+        let aliases = self.links.aliases(name);
+        if aliases.is_none() {
+            let reason = "too many links lead to it".to_owned();
+            let verdict = PolicyRefusal::Unverified { name: name.to_owned(), reason }.into();
+            self.guarded.refused.push(GuardedFile { name: name.to_owned(), rule: 0, verdict });
+        }
+        aliases
+    }
+
+    fn is_meant(&self, name: &str, aliases: &[Alias]) -> bool {
+        let is_meant = |path: &str| {
+            let rest = path.strip_prefix(&self.meant);
+            rest.is_some_and(|rest| {
+                self.meant.is_empty() || rest.is_empty() || rest.starts_with('/')
+            })
+        };
+        is_meant(name) || aliases.iter().any(|alias| is_meant(&alias.path))
+    }
+
+    fn judge(
+        &mut self,
+        guarding: &Guarding<'_>,
+        content: Result<Option<Content>, Refusal>,
+    ) -> Result<(), NotJudged> {
+        let (name, rule) = (guarding.path.clone(), guarding.rule.number());
+        let verdict = match content {
+            Ok(Some(content)) => {
+                guarding.judge(|name| self.judge_name(guarding.rule, name, content))?
+            }
+            Ok(None) => return Ok(()),
+            Err(refusal) => Err(refusal),
+        };
+        let Guarded { admitted, refused, .. } = &mut self.guarded;
+        match verdict {
+            Ok(verdict) => admitted.push(GuardedFile { name, rule, verdict }),
+            Err(verdict) => refused.push(GuardedFile { name, rule, verdict }),
+        }
+        Ok(())
+    }
+
+    fn judge_name(
+        &mut self,
+        rule: &Rule,
+        name: &str,
+        content: Content,
+    ) -> Result<Result<Admission, Refusal>, NotJudged> {
+        let relative = PathBuf::from(OsString::from_vec(unescaped(name)));
+        let around = self.around(&relative)?;
+        Ok(rule.judge(&Question {
+            name,
+            path: &self.spelled(&relative),
             content,
             around: &around,
             store: self.guard.store,
             now: self.guard.now,
-        };
-        match rule.judge(&question) {
-            Ok(verdict) => {
-                self.guarded.admitted.push(GuardedFile { name, rule: rule.number(), verdict });
-            }
-            Err(refusal) => self.refuse(path, refusal),
-        }
-        Ok(())
-    }
-
-    fn refuse(&mut self, path: &Path, verdict: Refusal) {
-        let rule = self.rule(path).map_or(0, Rule::number);
-        self.guarded.refused.push(GuardedFile { name: self.name(path), rule, verdict });
-    }
-
-    fn rule(&self, path: &Path) -> Option<&'a Rule> {
-        self.guard.policy.rule_for(&self.name(path))
-    }
-
-    /// As the mount would name it.
-    fn name(&self, path: &Path) -> String {
-        spelled(path.strip_prefix(self.tree).unwrap_or(path))
+        }))
     }
 
     /// What lies in the directories above the file, as far as it may count.
     fn around(&mut self, file: &Path) -> Result<Vec<Around>, NotJudged> {
         let mut around = Vec::new();
         for directory in file.ancestors().skip(1) {
-            if !directory.starts_with(self.tree) {
-                break;
-            }
             let beside = self.beside(directory)?;
             if !beside.is_empty() {
                 let name = spelled(file.strip_prefix(directory).unwrap_or(file));
-                around.push(Around { root: spelled(directory), name, beside });
+                around.push(Around { root: self.spelled(directory), name, beside });
             }
         }
         Ok(around)
     }
 
-    /// Each directory is looked at once.
+    /// Each directory is looked at once. No link is followed to what lies there.
     fn beside(&mut self, directory: &Path) -> Result<Arc<Beside>, NotJudged> {
         if let Some(beside) = self.beside.get(directory) {
             return Ok(Arc::clone(beside));
         }
-        let model = read_if_there(&directory.join(MODEL_SIGNATURE_FILE), BUNDLE_MAX)?;
-        let claims = read_if_there(&directory.join(CLAIMS_FILE), CLAIMS_MAX)?;
+        let read = |name: &str, max| self.looked.read(&directory.join(name), max);
+        let model = read(MODEL_SIGNATURE_FILE, BUNDLE_MAX)?;
+        let claims = read(CLAIMS_FILE, CLAIMS_MAX)?;
         let beside = Arc::new(Beside::parse(model.as_deref(), claims.as_deref()));
         self.beside.insert(directory.to_path_buf(), Arc::clone(&beside));
         Ok(beside)
+    }
+
+    /// The absolute path of what has this one in the tree, as statements spell it.
+    fn spelled(&self, relative: &Path) -> String {
+        let is_root = relative.as_os_str().is_empty();
+        spelled(&if is_root { self.tree.to_owned() } else { self.tree.join(relative) })
     }
 }

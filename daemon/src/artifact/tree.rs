@@ -3,9 +3,11 @@ use std::path::Path;
 use attestfs_attestation::{Entry, ModelManifest, is_publication};
 
 use super::{
+    at_hand::{AtHandError, read_beneath},
     content::Watch,
     directory::{Directory, Found, Kind},
     judge::NotJudged,
+    links::Links,
 };
 
 /// A directory that was looked through. An empty directory in it is nothing that anybody attests.
@@ -31,11 +33,24 @@ impl<'a> Tree<'a> {
         self.hash(|name| !is_publication(&name.to_string_lossy()), watch)
     }
 
-    /// The regular files that are no publications, relative to the directory.
-    pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
-        let files = self.found.iter().filter(|found| matches!(found.kind, Kind::File { .. }));
-        let paths = files.map(|found| found.path.as_path());
-        paths.filter(|path| !is_publication(&path.to_string_lossy()))
+    /// What is neither a directory nor a symbolic link.
+    pub(super) fn files(&self) -> impl Iterator<Item = &Found> {
+        self.found.iter().filter(|found| found.kind != Kind::Symlink)
+    }
+
+    /// The file of this name, if it is there, and a byte more than may be in it, if there is more. No
+    /// link leads to it.
+    pub(super) fn read(&self, name: &Path, max: usize) -> Result<Option<Vec<u8>>, AtHandError> {
+        read_beneath(&self.directory, name, max)
+    }
+
+    /// The symbolic links.
+    pub(super) fn links(&self) -> Result<Links, NotJudged> {
+        let links = Links::among(&self.found, &self.directory);
+        links.map_err(|source| {
+            let path = self.path.to_path_buf();
+            NotJudged::Content { path, source: source.into() }
+        })
     }
 
     /// What a model signature speaks of.

@@ -53,6 +53,26 @@ fn what_no_signature_can_cover_is_refused_by_name_and_all_at_once() {
 }
 
 #[test]
+fn whoever_signs_or_verifies_a_cache_whose_names_are_links_is_not_told_to_replace_them() {
+    let tool = Tool::with_model();
+    tool.write("cache/blobs/9f2c", "weights");
+    fs::create_dir_all(tool.path("cache/snapshots/1")).unwrap();
+    symlink("../../blobs/9f2c", tool.path("cache/snapshots/1/weights.bin")).unwrap();
+    let key = ["--key", "keys/attestfs.key"];
+    let sign = |words: &[&str]| tool.run(["sign"].iter().chain(words).chain(&key));
+    let verify = |path: &str| tool.run(["verify", path, "--key", "keys/attestfs.pub"]);
+    for refused in [sign(&["cache"]), sign(&["cache/snapshots/1"]), verify("cache/snapshots/1")] {
+        assert!(!refused.stderr.contains("replace"), "{refused:?}");
+        refused.is(1).says("weights.bin' is a symbolic link").says("a copy").says("cp -rL");
+    }
+    tool.other("cp", ["-rL", "cache/snapshots/1", "copy"]).is(0);
+    sign(&["copy"]).is(0);
+    verify("copy").is(0);
+    sign(&["cache", "--ignore-paths", "cache/snapshots"]).is(0);
+    verify("cache/snapshots/1/weights.bin").is(0);
+}
+
+#[test]
 fn only_a_directory_that_holds_something_is_signed() {
     let tool = Tool::with_model();
     fs::create_dir(tool.path("nothing")).unwrap();

@@ -5,8 +5,8 @@ use std::{
 };
 
 use attestfs_attestation::{
-    Bundle, IgnoredPaths, KeyHint, MODEL_SIGNATURE_FILE, ModelManifest, Payload, SigningKey,
-    model_statement_ignoring,
+    Bundle, IgnoredPaths, KeyHint, MODEL_SIGNATURE_FILE, ModelManifest, OmsRefusal, OmsRefusals,
+    Payload, SigningKey, model_statement_ignoring,
 };
 use attestfs_digest::Sha256;
 use serde::Serialize;
@@ -140,8 +140,18 @@ fn statement(root: &Path, ignored: &IgnoredPaths) -> Result<Payload, Failure> {
         .collect();
     let entries = directory.survey(&found, &Progress::new()).map_err(|error| failed(&error))?;
     let name = root.file_name().unwrap_or(root.as_os_str()).to_string_lossy();
-    model_statement_ignoring(&name, &entries, ignored)
-        .map_err(|refusals| Failure::refused(format_args!("{}: {refusals}", root.display())))
+    model_statement_ignoring(&name, &entries, ignored).map_err(|refusals| unsigned(root, &refusals))
+}
+
+/// A cache of models keeps its files elsewhere, and needs its links.
+fn unsigned(root: &Path, refusals: &OmsRefusals) -> Failure {
+    let failure = Failure::refused(format_args!("{}: {refusals}", root.display()));
+    if !refusals.0.iter().any(|refusal| matches!(refusal, OmsRefusal::Symlink { .. })) {
+        return failure;
+    }
+    failure.with_next_step(
+        "sign a copy that holds the files themselves, made with cp -rL; or the directory that holds both, with the links left out by --ignore-paths: a policy accepts a file by the name of a link or by its own",
+    )
 }
 
 /// The path of a file that need not exist, in a directory that must, without symbolic links.

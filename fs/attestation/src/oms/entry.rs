@@ -64,7 +64,9 @@ impl Entry {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OmsRefusal {
     /// Verifiers would follow it to content that nobody signed.
-    #[error("'{name}' is a symbolic link: replace it by the file itself or move it away")]
+    #[error(
+        "'{name}' is a symbolic link: a model signature covers files themselves, as in a copy made with cp -rL"
+    )]
     Symlink {
         /// Of the link.
         name: String,
@@ -115,6 +117,18 @@ pub enum OmsRefusal {
         /// How many would be listed.
         files: usize,
     },
+}
+
+impl OmsRefusal {
+    /// What whoever verifies the directory can do about it.
+    pub fn next_step(&self) -> &'static str {
+        match self {
+            Self::Symlink { .. } => {
+                "if it has taken the place of a file, copy the directory again; of a cache whose names are links verify what they lead to, or a copy made with cp -rL"
+            }
+            _ => "do as it says, or copy the directory again",
+        }
+    }
 }
 
 /// Everything that keeps a directory from being signed, so that one look is enough. Never empty.

@@ -369,7 +369,7 @@ impl Refusal {
             Self::Extra { .. } => {
                 "move them away, or sign the directory again if they belong to it"
             }
-            Self::Unsignable(_) => "do as it says, or copy the directory again",
+            Self::Unsignable(refusal) => refusal.next_step(),
             Self::Chain { refusal, .. } => refusal.next_step(),
             Self::Dependency | Self::MaterialNotNamed | Self::WrongAttestation { .. } => {
                 "the lineage was tampered with or mixed up; fetch all attestations again"

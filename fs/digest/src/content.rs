@@ -44,6 +44,9 @@ pub enum ReadError {
     /// The progress callback asked for an end.
     #[error("hashing was stopped before it was done")]
     Stopped,
+    /// Somebody else reads the content for its SHA-256. Wait until the chain is given back.
+    #[error("the content's SHA-256 is still being made elsewhere")]
+    Lent,
 }
 
 /// Memory, for tests and for users without a file.

@@ -1,10 +1,9 @@
 use std::ops::Range;
 
-use sha2::Digest;
-
 use crate::{
+    chain::{Chain, Stream},
     content::{ReadAt, ReadError},
-    digest::{Digests, Sha256},
+    digest::Digests,
     reader::{Progress, Reader, unwatched},
     tree::{ChunkGroup, Tree},
     whole::digests_with_progress,
@@ -17,6 +16,9 @@ use crate::{
 /// the bytes that were stored and not those that were asked for. When told in another order, it
 /// gives a wrong digest; when in doubt, `touch`.
 ///
+/// SHA-256 is the slower of the two digests by a factor of four, so a writer need not wait for it: a hasher made
+/// by [`FileHasher::trailing`] lends its SHA-256 to a thread that reads the store behind the writer.
+///
 /// Memory: 2 KiB, and for more than 64 KiB of content 66 bytes per 64 KiB of it, one thousandth;
 /// twice that while it grows. A hole takes memory only when it is read back, which is when the digest
 /// is asked for: refuse a file whose apparent size is out of proportion before that. Of a file above
@@ -25,17 +27,30 @@ use crate::{
 pub struct FileHasher {
     tree: Tree,
     stream: Stream,
+    /// How far the SHA-256 of what is written in order is made at once.
+    eager: u64,
 }
 
 impl FileHasher {
-    /// For an empty file.
+    /// For an empty file. Both digests keep up with a sequential writer.
     pub fn new() -> Self {
-        Self { tree: Tree::new(), stream: Stream::default() }
+        Self::trailing(u64::MAX)
+    }
+
+    /// For an empty file, whose SHA-256 keeps up with a sequential writer for the first `eager` bytes.
+    /// What follows is left to whoever borrows it ([`FileHasher::lend`]), or to the next finish.
+    pub fn trailing(eager: u64) -> Self {
+        Self { tree: Tree::new(), stream: Stream::default(), eager }
     }
 
     /// For a file of this length, of which nothing is known.
     pub fn unread(length: u64) -> Self {
-        let mut hasher = Self::new();
+        Self::unread_trailing(length, u64::MAX)
+    }
+
+    /// As [`FileHasher::unread`], of a file that is written on as after [`FileHasher::trailing`].
+    pub fn unread_trailing(length: u64, eager: u64) -> Self {
+        let mut hasher = Self::trailing(eager);
         hasher.set_length(length);
         hasher
     }
@@ -59,7 +74,7 @@ impl FileHasher {
         }
         self.tree.write(offset, bytes);
         self.stream.forget_from(offset);
-        self.stream.feed(offset, bytes);
+        self.stream.feed(offset, self.eager_part(offset, bytes));
     }
 
     /// The store changed somewhere in this range and nobody saw the bytes: a copy inside the store,
@@ -78,7 +93,35 @@ impl FileHasher {
         self.stream.forget_from(length);
     }
 
-    /// How many bytes the next finish will read (holes count). 0 when the digests are known.
+    /// Lends the SHA-256 to somebody who reads behind the writer. None while it is lent, when fewer
+    /// than `least` bytes lie between its cursor and the end, and for a file above 1 TiB.
+    ///
+    /// Writing goes on meanwhile, and the borrower needs no lock: a change that it read half of, or
+    /// read before it was made, is told here after it was made. If that happens before the chain is
+    /// back, [`FileHasher::give_back`] drops it; if it happens after, so does the telling.
+    pub fn lend(&mut self, least: u64) -> Option<Chain> {
+        let length = self.length();
+        let lacking = length.saturating_sub(self.stream.cursor()?);
+        if length > TREE_LENGTH_MAX || lacking < least {
+            return None;
+        }
+        self.stream.lend(length)
+    }
+
+    /// Takes back what was lent, and says whether it is of use: if anything below its cursor was
+    /// changed meanwhile it is dropped, and SHA-256 begins anew at 0. A chain that another hasher
+    /// lent changes nothing.
+    pub fn give_back(&mut self, chain: Chain) -> bool {
+        self.stream.give_back(chain)
+    }
+
+    /// Whether somebody has the SHA-256. One who dropped the chain has it no more.
+    pub fn is_lent(&self) -> bool {
+        self.stream.cursor().is_none()
+    }
+
+    /// How many bytes the next finish will read (holes count). 0 when the digests are known. While
+    /// SHA-256 is lent, only what the tree lacks is counted.
     pub fn bytes_to_read(&self) -> u64 {
         let length = self.length();
         if length > TREE_LENGTH_MAX {
@@ -101,7 +144,7 @@ impl FileHasher {
     ///
     /// # Errors
     /// [`ReadError::Shrank`] when the store has fewer bytes than [`FileHasher::length`],
-    /// [`ReadError::Failed`] when it cannot be read.
+    /// [`ReadError::Failed`] when it cannot be read, [`ReadError::Lent`] while SHA-256 is lent.
     pub fn finish<C: ReadAt + ?Sized>(&mut self, content: &C) -> Result<Digests, ReadError> {
         self.finish_with_progress(content, &mut unwatched)
     }
@@ -115,13 +158,16 @@ impl FileHasher {
         content: &C,
         progress: &mut Progress<'_>,
     ) -> Result<Digests, ReadError> {
+        if self.is_lent() {
+            return Err(ReadError::Lent);
+        }
         let length = self.length();
         if length > TREE_LENGTH_MAX {
             return digests_with_progress(content, length, progress);
         }
         self.read_back(&mut Reader::new(content, length, progress))?;
         Ok(Digests {
-            sha256: self.stream.digest(),
+            sha256: self.stream.digest().expect("it is not lent"),
             blake3: self.tree.root().expect("every unknown group was read back"),
         })
     }
@@ -143,14 +189,19 @@ impl FileHasher {
         })
     }
 
+    /// What is hashed at once of bytes that were written at `offset`.
+    fn eager_part<'a>(&self, offset: u64, bytes: &'a [u8]) -> &'a [u8] {
+        let left = self.eager.saturating_sub(offset);
+        usize::try_from(left).map_or(bytes, |left| &bytes[..bytes.len().min(left)])
+    }
+
     /// Where reading for SHA-256 begins: at the chunk group of its cursor, so that the tree can use
-    /// what is read; the end when it has seen everything.
+    /// what is read; the end when it has seen everything, or is elsewhere.
     fn stream_start(&self) -> u64 {
         let length = self.length();
-        if self.stream.cursor < length {
-            ChunkGroup::at(self.stream.cursor).start()
-        } else {
-            length
+        match self.stream.cursor() {
+            Some(cursor) if cursor < length => ChunkGroup::at(cursor).start(),
+            _ => length,
         }
     }
 }
@@ -158,37 +209,6 @@ impl FileHasher {
 impl Default for FileHasher {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-/// SHA-256 of the bytes before a cursor. It cannot be patched: a change before the cursor sends it
-/// back to the start.
-#[derive(Debug, Default)]
-struct Stream {
-    cursor: u64,
-    hasher: sha2::Sha256,
-}
-
-impl Stream {
-    /// Takes what continues at the cursor, if anything does.
-    fn feed(&mut self, offset: u64, bytes: &[u8]) {
-        let Some(seen) = self.cursor.checked_sub(offset) else {
-            return;
-        };
-        let next = usize::try_from(seen).map_or(&[][..], |seen| bytes.get(seen..).unwrap_or(&[]));
-        self.hasher.update(next);
-        self.cursor += next.len() as u64;
-    }
-
-    /// What lies at `offset` and after it is not what it was.
-    fn forget_from(&mut self, offset: u64) {
-        if offset < self.cursor {
-            *self = Self::default();
-        }
-    }
-
-    fn digest(&self) -> Sha256 {
-        Sha256(self.hasher.clone().finalize().into())
     }
 }
 

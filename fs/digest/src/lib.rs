@@ -5,10 +5,12 @@
 //! follows a file while it is written and reads back only what it did not see. The first judges the
 //! second. `DESIGN.md` beside this crate draws the tree.
 
+mod chain;
 mod content;
 mod digest;
 mod file_hasher;
 mod levels;
+mod midstate;
 mod outboard;
 mod reader;
 mod tree;
@@ -17,6 +19,7 @@ mod whole;
 #[cfg(test)]
 mod testing;
 
+pub use chain::{Chain, feed_all};
 pub use content::{ReadAt, ReadError};
 pub use digest::{Blake3, Digests, ParseDigestError, Sha256};
 pub use file_hasher::FileHasher;

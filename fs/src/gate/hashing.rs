@@ -322,7 +322,7 @@ impl From<ReadError> for NotHashed {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::Shrank { .. } => Self::Changed,
-            ReadError::Stopped => Self::Ended,
+            ReadError::Stopped | ReadError::Lent => Self::Ended,
             ReadError::Failed { source, .. } => Self::Unreadable(source.to_string()),
         }
     }

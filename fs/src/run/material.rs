@@ -219,7 +219,7 @@ impl Run {
             if job.is_wanted() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
         outcome.map_err(|error| match error {
-            ReadError::Shrank { .. } | ReadError::Stopped => Unknown::Changed,
+            ReadError::Shrank { .. } | ReadError::Stopped | ReadError::Lent => Unknown::Changed,
             ReadError::Failed { source, .. } => Unknown::Unreadable(source.to_string()),
         })
     }

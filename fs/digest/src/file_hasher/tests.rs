@@ -5,6 +5,8 @@ use proptest::{collection::vec, prelude::*};
 use super::*;
 use crate::testing::{Watched, judged, pattern};
 
+mod lending;
+
 const GROUP: usize = ChunkGroup::BYTES;
 
 #[test]

@@ -1,7 +1,11 @@
 //! Who opened a file: an annotation, taken while the caller is parked in the kernel and its entry
 //! in proc stands still.
 
-use std::{collections::HashMap, fs};
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    os::unix::fs::FileExt,
+};
 
 use parking_lot::Mutex;
 
@@ -28,7 +32,21 @@ impl Caller {
 
 /// Callers that were looked up before: a thread opens many files.
 #[derive(Debug, Default)]
-pub(crate) struct Processes(Mutex<HashMap<(u32, u64), Process>>);
+pub(crate) struct Processes(Mutex<HashMap<u32, Known>>);
+
+/// A thread that was looked up.
+#[derive(Debug)]
+struct Known {
+    process: Process,
+    /// The thread's name in proc, open. It can be read as long as this thread lives and not another one of
+    /// its number.
+    name: File,
+    /// What it was. A thread that becomes another program gets that one's.
+    was: Name,
+}
+
+/// `TASK_COMM_LEN` bytes at the most, and a newline.
+type Name = [u8; 17];
 
 impl Processes {
     /// Looks the caller up in proc. What cannot be seen stays empty: never a guess.
@@ -37,31 +55,44 @@ impl Processes {
         if caller.thread == 0 {
             return unseen;
         }
-        let Some(started) = start_time(caller.thread) else { return unseen };
-        let mut known = self.0.lock();
-        if known.len() >= PROCESSES_MAX {
-            known.clear();
+        let mut threads = self.0.lock();
+        let known = threads.get(&caller.thread).filter(|known| known.is_as_it_was());
+        if let Some(known) = known {
+            return Process { uid: caller.user(), ..known.process.clone() };
         }
-        let process = known
-            .entry((caller.thread, started))
-            .or_insert_with(|| look_up(caller.thread).unwrap_or_default());
-        Process { uid: caller.user(), ..process.clone() }
+        threads.remove(&caller.thread);
+        let Some(known) = Known::look_up(caller.thread) else { return unseen };
+        let process = Process { uid: caller.user(), ..known.process.clone() };
+        if threads.len() >= THREADS_MAX {
+            threads.clear();
+        }
+        threads.insert(caller.thread, known);
+        process
     }
 }
 
-/// So many threads are remembered.
-const PROCESSES_MAX: usize = 4096;
+impl Known {
+    /// None of a thread that cannot be seen, or any more.
+    fn look_up(thread: u32) -> Option<Self> {
+        let name = File::open(format!("/proc/{thread}/comm")).ok()?;
+        let was = read_name(&name)?;
+        Some(Self { process: look_up(thread).unwrap_or_default(), name, was })
+    }
 
-/// Ticks from boot to the start of the thread: tells it from a later one of the same number.
-fn start_time(thread: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{thread}/stat")).ok()?;
-    // The program's name, in parentheses, may hold anything.
-    let (_, fields) = stat.rsplit_once(')')?;
-    fields.split_whitespace().nth(START_TIME_FIELD)?.parse().ok()
+    fn is_as_it_was(&self) -> bool {
+        read_name(&self.name) == Some(self.was)
+    }
 }
 
-/// Field 22 of `proc(5)` stat, counted from behind the name, which is field 2.
-const START_TIME_FIELD: usize = 22 - 3;
+/// None when the thread has ended.
+fn read_name(file: &File) -> Option<Name> {
+    let mut name = Name::default();
+    let length = file.read_at(&mut name, 0).ok()?;
+    (length > 0).then_some(name)
+}
+
+/// So many threads are remembered, with a descriptor each.
+const THREADS_MAX: usize = 256;
 
 fn look_up(thread: u32) -> Option<Process> {
     let entry = format!("/proc/{thread}");
@@ -119,6 +150,45 @@ mod tests {
         assert_eq!(of(0, number).pid, Some(std::process::id()));
         drop(end);
         thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_thread_that_has_ended_is_not_taken_for_the_next_one() {
+        let processes = Processes::default();
+        let ask = |thread| processes.of(Caller { uid: 0, gid: 0, thread });
+        let ended = std::thread::spawn(|| rustix::thread::gettid().as_raw_nonzero().get());
+        let thread = ended.join().unwrap().cast_unsigned();
+        // It may take a moment until the kernel is done with it.
+        let gone = Process { uid: Some(0), ..Process::default() };
+        assert!((0..2000).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+            ask(thread) == gone
+        }));
+        let own = std::process::id();
+        assert_eq!(ask(own).pid, Some(own));
+        assert_eq!(ask(own), ask(own));
+    }
+
+    #[test]
+    fn a_process_that_becomes_another_program_is_looked_up_again() {
+        let mut shell = std::process::Command::new("sh")
+            .args(["-c", "read _; exec sleep 60"])
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (processes, thread) = (Processes::default(), shell.id());
+        let becomes = |expected: &str| {
+            (0..2000).any(|_| {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+                let seen = processes.of(Caller { uid: 0, gid: 0, thread }).executable;
+                seen.is_some_and(|seen| seen.ends_with(expected))
+            })
+        };
+        assert!(becomes("sh"));
+        drop(shell.stdin.take());
+        assert!(becomes("sleep"));
+        shell.kill().unwrap();
+        shell.wait().unwrap();
     }
 
     #[test]

@@ -123,9 +123,10 @@ const WRITE_MAX: u32 = 4 << 20;
 const BACKGROUND_MAX: u16 = 64;
 
 /// Never the writeback cache: it hides who wrote, and when. A connection that was aborted is told apart
-/// from a filesystem that was unmounted.
-const CAPABILITIES: [InitFlags; 9] = [
+/// from a filesystem that was unmounted. What is open for direct I/O may be mapped.
+const CAPABILITIES: [InitFlags; 10] = [
     InitFlags::FUSE_ABORT_ERROR,
+    InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP,
     InitFlags::FUSE_ATOMIC_O_TRUNC,
     InitFlags::FUSE_HANDLE_KILLPRIV_V2,
     InitFlags::FUSE_AUTO_INVAL_DATA,
@@ -327,9 +328,13 @@ impl Filesystem for Adapter {
 
     fn open(&self, request: &Request, id: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let watch = meter().start(Operation::Open);
+        let writes = flags.0 & libc::O_ACCMODE == libc::O_WRONLY;
         let opened = self.vfs.open(inode(id), open_flags(flags.0), self.caller(request));
-        self.answer_when_decided(watch, opened, reply, |reply, opened| match opened {
-            Ok((handle, cache)) => reply.opened(FileHandle(handle.0), fopen_flags(cache)),
+        self.answer_when_decided(watch, opened, reply, move |reply, opened| match opened {
+            Ok((handle, cache)) => {
+                let direct = if writes { FopenFlags::FOPEN_DIRECT_IO } else { FopenFlags::empty() };
+                reply.opened(FileHandle(handle.0), fopen_flags(cache) | direct);
+            }
             Err(error) => reply.error(errno(error)),
         });
     }
@@ -353,7 +358,7 @@ impl Filesystem for Adapter {
                 &file_attr(&attributes),
                 GENERATION,
                 FileHandle(handle.0),
-                FopenFlags::empty(),
+                FopenFlags::FOPEN_DIRECT_IO,
             ),
             Err(error) => reply.error(errno(error)),
         });
@@ -401,20 +406,22 @@ impl Filesystem for Adapter {
         reply: ReplyWrite,
     ) {
         let drop_bits = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-        let write = || self.vfs.write(HandleId(handle.0), data, offset, drop_bits);
-        answer_written(reply, timed(Operation::Write, write));
+        let watch = meter().start(Operation::Write);
+        self.vfs.write(HandleId(handle.0), data, offset, drop_bits, |written| {
+            watch.stop(&written);
+            answer_written(reply, written);
+        });
     }
 
     fn flush(
         &self,
         _request: &Request,
         _id: INodeNo,
-        _handle: FileHandle,
+        handle: FileHandle,
         _lock_owner: LockOwner,
         reply: ReplyEmpty,
     ) {
-        // Writes are stored before they are answered, so close() has nothing left to report.
-        answer(reply, timed(Operation::Flush, || Ok(())));
+        answer(reply, timed(Operation::Flush, || self.vfs.flush(HandleId(handle.0))));
     }
 
     fn release(
@@ -675,7 +682,7 @@ impl Adapter {
         watch: Watch<'static>,
         answer: Answer<T>,
         reply: R,
-        give: fn(R, Result<T, Error>),
+        give: impl FnOnce(R, Result<T, Error>) + Send + 'static,
     ) {
         let give = move |result| {
             watch.stop(&result);

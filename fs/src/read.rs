@@ -60,6 +60,7 @@ impl Reading<'_> {
 
     /// Whatever the store holds.
     pub(crate) fn read_as_it_is(&self, buffer: &mut [u8], offset: u64) -> Result<usize, Error> {
+        self.tracked.line().wait_until_empty();
         Ok(self.opened.backing.read_at(&self.opened.file, buffer, offset)?)
     }
 

@@ -2,7 +2,8 @@
 
 use std::{fs::File, os::fd::AsFd, sync::Arc};
 
-use attestfs_digest::{Digests, FileHasher};
+use attestfs_digest::Digests;
+use parking_lot::Mutex;
 use rustix::fs::{FallocateFlags, Mode};
 
 use crate::{
@@ -11,7 +12,7 @@ use crate::{
     gate::{Admitted, Permit},
     identity::Identity,
     read::Reading,
-    run::{Change, Content, Opened, Run, Tracked, Verification},
+    run::{Change, Content, Follower, Opened, Place, Run, Tracked, Verification},
 };
 
 /// One open that may write. Dropped at RELEASE; the last one of a file lets its content settle.
@@ -25,6 +26,8 @@ pub(crate) struct WriteHandle {
     /// Not if it was opened for writing only.
     reads: bool,
     verification: Option<Arc<Verification>>,
+    /// Why a write that was answered was not stored. Told once, to whoever asks next.
+    lost: Mutex<Option<Error>>,
 }
 
 impl WriteHandle {
@@ -39,7 +42,7 @@ impl WriteHandle {
         tracked.content().writers += 1;
         let verification = admitted.as_ref().and_then(|admitted| admitted.verify(&run, &tracked));
         let reads = admitted.is_some();
-        Self { tracked, run, opened, by, permit, reads, verification }
+        Self { tracked, run, opened, by, permit, reads, verification, lost: Mutex::default() }
     }
 
     /// # Errors
@@ -63,19 +66,89 @@ impl WriteHandle {
 
     /// Stores bytes at an offset and says how many were stored.
     ///
-    /// Store and hasher see the writes of one file in the same order, under the content's lock. A
-    /// short write hashes what was stored; a failed one hashes nothing.
+    /// Store and hasher see the writes of one file in the same order: that of its line. A short write
+    /// hashes what was stored; a failed one hashes nothing.
     pub(crate) fn write(&self, bytes: &[u8], offset: u64) -> Result<usize, Error> {
-        self.change(
+        self.store(self.tracked.line().enter(), bytes, offset)
+    }
+
+    /// As [`write`](Self::write), but says that all is stored before it is. Nobody sees a difference but
+    /// by a crash: whoever looks at the file waits until it is stored. What goes wrong is told to the
+    /// next one who writes, syncs or closes.
+    pub(crate) fn write_behind(
+        &self,
+        bytes: &[u8],
+        offset: u64,
+        answer: impl FnOnce(Result<usize, Error>),
+    ) {
+        let place = self.tracked.line().enter();
+        if let Err(error) = self.tell_lost().and_then(|()| self.check_if_first(&place)) {
+            drop(place);
+            return answer(Err(error));
+        }
+        answer(Ok(bytes.len()));
+        if let Err(error) = self.store_all(place, bytes, offset) {
+            self.lost.lock().get_or_insert(error);
+        }
+    }
+
+    /// Waits until all that was answered is stored.
+    ///
+    /// # Errors
+    /// That of a write that was answered and could not be stored.
+    pub(crate) fn flush(&self) -> Result<(), Error> {
+        self.wait_until_stored();
+        self.tell_lost()
+    }
+
+    /// Waits until all writes to the file that were answered are stored.
+    pub(crate) fn wait_until_stored(&self) {
+        self.tracked.line().wait_until_empty();
+    }
+
+    /// Whoever may not change the file any more is told so at once, unless others are being stored: then
+    /// that is found out when they are.
+    fn check_if_first(&self, place: &Place<'_>) -> Result<(), Error> {
+        if !place.is_first() {
+            return Ok(());
+        }
+        let change = Change { tracked: &self.tracked, opened: &self.opened, by: &self.by };
+        ask_again(&self.run, &self.permit, &mut self.tracked.content_as_it_is(), change)
+    }
+
+    fn tell_lost(&self) -> Result<(), Error> {
+        self.lost.lock().take().map_or(Ok(()), Err)
+    }
+
+    /// A store that takes only a part says why when it is asked to take the rest.
+    fn store_all(&self, place: Place<'_>, bytes: &[u8], offset: u64) -> Result<(), Error> {
+        let mut stored = self.store(place, bytes, offset)?;
+        while stored < bytes.len() {
+            let rest = self.write(&bytes[stored..], offset + stored as u64)?;
+            stored += rest;
+        }
+        Ok(())
+    }
+
+    fn store(&self, mut place: Place<'_>, bytes: &[u8], offset: u64) -> Result<usize, Error> {
+        place.wait_to_store();
+        let mut follower = None;
+        let stored = self.change_in_turn(
             |opened| Ok(opened.backing.write_at(&opened.file, bytes, offset)?),
-            |hasher, stored| hasher.write(offset, &bytes[..*stored]),
-        )
+            |hasher, _| follower = Some(Arc::clone(hasher)),
+        )?;
+        place.stored();
+        if let Some(hasher) = follower {
+            hasher.wrote(offset, &bytes[..stored]);
+            self.run.trail(&hasher, &self.opened);
+        }
+        Ok(stored)
     }
 
     pub(crate) fn truncate(&self, length: u64) -> Result<(), Error> {
         self.change(
             |opened| Ok(opened.backing.truncate(&opened.file, length)?),
-            |hasher, ()| hasher.set_length(length),
+            |hasher, ()| hasher.resized(length),
         )
     }
 
@@ -91,11 +164,11 @@ impl WriteHandle {
         self.change(
             |opened| Ok(opened.backing.allocate(&opened.file, mode, offset, length)?),
             |hasher, ()| {
-                if !mode.contains(FallocateFlags::KEEP_SIZE) && end > hasher.length() {
-                    hasher.set_length(end);
+                if !mode.contains(FallocateFlags::KEEP_SIZE) {
+                    hasher.reaches(end);
                 }
                 if mode.intersects(FallocateFlags::PUNCH_HOLE | FallocateFlags::ZERO_RANGE) {
-                    hasher.touch(offset..end);
+                    hasher.touched(offset..end);
                 }
             },
         )
@@ -112,10 +185,8 @@ impl WriteHandle {
             |opened| Ok(opened.backing.copy_range(source, (&opened.file, offset), length)?),
             |hasher, copied| {
                 let end = offset + *copied as u64;
-                if end > hasher.length() {
-                    hasher.set_length(end);
-                }
-                hasher.touch(offset..end);
+                hasher.reaches(end);
+                hasher.touched(offset..end);
             },
         )
     }
@@ -129,9 +200,20 @@ impl WriteHandle {
     fn change<T>(
         &self,
         operation: impl FnOnce(&Opened) -> Result<T, Error>,
-        follow: impl FnOnce(&mut FileHasher, &T),
+        follow: impl FnOnce(&Follower, &T),
     ) -> Result<T, Error> {
-        let mut content = self.tracked.content();
+        let place = self.tracked.line().enter();
+        place.wait_to_be_first();
+        self.change_in_turn(operation, follow)
+    }
+
+    /// For whoever stands in line, and whose turn it is.
+    fn change_in_turn<T>(
+        &self,
+        operation: impl FnOnce(&Opened) -> Result<T, Error>,
+        follow: impl FnOnce(&Follower, &T),
+    ) -> Result<T, Error> {
+        let mut content = self.tracked.content_as_it_is();
         let change = Change { tracked: &self.tracked, opened: &self.opened, by: &self.by };
         ask_again(&self.run, &self.permit, &mut content, change)?;
         self.run.change(&mut content, change, operation, follow)
@@ -151,13 +233,15 @@ pub(crate) fn truncate_unopened(
     change: Change<'_>,
     length: u64,
 ) -> Result<(), Error> {
-    let mut content = change.tracked.content();
+    let place = change.tracked.line().enter();
+    place.wait_to_be_first();
+    let mut content = change.tracked.content_as_it_is();
     ask_again(run, permit, &mut content, change)?;
     run.change(
         &mut content,
         change,
         |opened| Ok(opened.backing.truncate(&opened.file, length)?),
-        |hasher, ()| hasher.set_length(length),
+        |hasher, ()| hasher.resized(length),
     )?;
     run.settle(change.tracked, &mut content, change.opened);
     Ok(())

@@ -219,8 +219,9 @@ fn o_append_and_o_direct_write_where_they_should() {
     let mut log = File::options().append(true).open(scratch.path("log")).unwrap();
     log.write_all(b"two\n").unwrap();
     log.write_all(b"three\n").unwrap();
-    assert_eq!(fs::read(scratch.stored("log")).unwrap(), b"one\ntwo\nthree\n");
+    assert_eq!(fs::read(scratch.path("log")).unwrap(), b"one\ntwo\nthree\n");
     drop(log);
+    assert_eq!(fs::read(scratch.stored("log")).unwrap(), b"one\ntwo\nthree\n");
     let direct = OpenOptions::new()
         .write(true)
         .create(true)

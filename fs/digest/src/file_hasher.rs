@@ -100,12 +100,19 @@ impl FileHasher {
     /// read before it was made, is told here after it was made. If that happens before the chain is
     /// back, [`FileHasher::give_back`] drops it; if it happens after, so does the telling.
     pub fn lend(&mut self, least: u64) -> Option<Chain> {
+        self.lend_before(u64::MAX, least)
+    }
+
+    /// As [`FileHasher::lend`], for as much of the file as lies before `end`: where a hole will be filled it is
+    /// in vain to read it now.
+    pub fn lend_before(&mut self, end: u64, least: u64) -> Option<Chain> {
         let length = self.length();
-        let lacking = length.saturating_sub(self.stream.cursor()?);
+        let end = end.min(length);
+        let lacking = end.saturating_sub(self.stream.cursor()?);
         if length > TREE_LENGTH_MAX || lacking < least {
             return None;
         }
-        self.stream.lend(length)
+        self.stream.lend(end)
     }
 
     /// Takes back what was lent, and says whether it is of use: if anything below its cursor was

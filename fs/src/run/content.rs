@@ -2,9 +2,9 @@
 
 use std::mem;
 
-use attestfs_digest::{Digests, FileHasher};
+use attestfs_digest::Digests;
 
-use super::verification::Verification;
+use super::{seal::Follower, verification::Verification};
 use crate::{
     fact::{RunVersion, TreePath, Unsealed},
     identity::Identity,
@@ -59,7 +59,7 @@ pub(crate) enum State {
     /// It was there before; it stays without digest.
     Unhashed { identity: Identity },
     /// The run changed it, and may go on. The identity is that after its last change.
-    Written { version: RunVersion, identity: Identity, hasher: Box<FileHasher> },
+    Written { version: RunVersion, identity: Identity, hasher: Follower },
     /// The last writer left; the digest is being completed. Or it was touched below the mount since it
     /// was sealed, and is looked at `again`.
     Settling { version: RunVersion, identity: Identity, again: bool },
@@ -170,7 +170,7 @@ impl Content {
     }
 
     /// Takes what a content that was being written is followed by; leaves any other state alone.
-    pub(crate) fn take_written(&mut self) -> Option<(RunVersion, Identity, Box<FileHasher>)> {
+    pub(crate) fn take_written(&mut self) -> Option<(RunVersion, Identity, Follower)> {
         match mem::take(&mut self.state) {
             State::Written { version, identity, hasher } => Some((version, identity, hasher)),
             other => {

@@ -3,6 +3,8 @@
 mod activity;
 mod content;
 mod credentials;
+mod following;
+mod line;
 mod material;
 mod process;
 mod queue;
@@ -11,6 +13,7 @@ mod quiesce;
 mod run;
 mod seal;
 mod tracked;
+mod trailing;
 mod verification;
 
 pub use material::{Inputs, MaterialProgress};
@@ -19,9 +22,10 @@ pub use run::{Limits, Run};
 
 pub(crate) use content::Content;
 pub(crate) use credentials::Credentials;
+pub(crate) use line::Place;
 pub(crate) use process::{Caller, Processes};
 pub(crate) use queue::Queue;
 pub(crate) use run::{Change, Guards, Opened};
-pub(crate) use seal::StoredContent;
+pub(crate) use seal::{Follower, StoredContent};
 pub(crate) use tracked::Tracked;
 pub(crate) use verification::Verification;

@@ -17,13 +17,15 @@ pub(crate) struct Queue<T> {
 #[derive(Debug)]
 struct Waiting<T> {
     items: VecDeque<T>,
+    /// Threads that have nothing to do.
+    idle: usize,
     closed: bool,
 }
 
 impl<T> Queue<T> {
     /// An empty queue whose length counts in `depth`.
     pub(crate) fn of(depth: Gauge) -> Self {
-        let waiting = Waiting { items: VecDeque::new(), closed: false };
+        let waiting = Waiting { items: VecDeque::new(), idle: 0, closed: false };
         Self { waiting: Mutex::new(waiting), more: Condvar::new(), depth }
     }
 
@@ -42,7 +44,21 @@ impl<T> Queue<T> {
     /// Takes up to `most` items; waits for the first. None when the queue is closed.
     pub(crate) fn pop(&self, most: usize) -> Option<Vec<T>> {
         let mut waiting = self.waiting.lock();
+        waiting.idle += 1;
         self.more.wait_while(&mut waiting, |waiting| waiting.items.is_empty() && !waiting.closed);
+        waiting.idle -= 1;
+        self.take(&mut waiting, most)
+    }
+
+    /// Takes up to `most` items if there are any that no idle thread is about to take; waits for none. None when the
+    /// queue is closed.
+    pub(crate) fn pop_what_nobody_waits_for(&self, most: usize) -> Option<Vec<T>> {
+        let mut waiting = self.waiting.lock();
+        let spare = waiting.items.len().saturating_sub(waiting.idle);
+        self.take(&mut waiting, most.min(spare))
+    }
+
+    fn take(&self, waiting: &mut Waiting<T>, most: usize) -> Option<Vec<T>> {
         if waiting.closed {
             return None;
         }

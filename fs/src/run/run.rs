@@ -9,14 +9,15 @@ use std::{
     },
 };
 
-use attestfs_digest::{Digests, FileHasher};
+use attestfs_digest::Digests;
 use parking_lot::Mutex;
 
 use super::{
     activity::Activity,
     content::{Content, State},
+    following::Following,
     material::Materials,
-    seal::Sealer,
+    seal::{Follower, Sealer},
     tracked::Tracked,
 };
 use crate::{
@@ -162,9 +163,9 @@ impl Run {
     /// The kernel let go of this file. What facts were told about stays known.
     pub(crate) fn forget(&self, key: FileKey) {
         let mut files = self.files.lock();
-        let forgettable = files
-            .get(&key)
-            .is_some_and(|tracked| Arc::strong_count(tracked) == 1 && !tracked.content().matters());
+        let forgettable = files.get(&key).is_some_and(|tracked| {
+            Arc::strong_count(tracked) == 1 && !tracked.content_as_it_is().matters()
+        });
         if forgettable {
             files.remove(&key);
         }
@@ -263,7 +264,7 @@ impl Run {
         content: &mut Content,
         change: Change<'_>,
         operation: impl FnOnce(&Opened) -> Result<T, Error>,
-        follow: impl FnOnce(&mut FileHasher, &T),
+        follow: impl FnOnce(&Follower, &T),
     ) -> Result<T, Error> {
         let _order = change.tracked.in_order();
         let before = change.opened.stat()?.identity;
@@ -285,11 +286,11 @@ impl Run {
         self.begin_version(content, change, before);
         if let State::Written { hasher, identity, .. } = &mut content.state {
             if *identity != before {
-                **hasher = FileHasher::unread(before.size);
+                *hasher = Arc::new(Following::unread(before.size));
             }
             match &result {
                 Ok(value) => follow(hasher, value),
-                Err(_) => **hasher = FileHasher::unread(after.size),
+                Err(_) => *hasher = Arc::new(Following::unread(after.size)),
             }
             *identity = after;
         }
@@ -314,11 +315,11 @@ impl Run {
                 self.tell_written(change.tracked, content, change.by)
             }
         };
-        let hasher = match before.size {
-            0 => FileHasher::new(),
-            length => FileHasher::unread(length),
+        content.state = State::Written {
+            version,
+            identity: before,
+            hasher: Arc::new(Following::unread(before.size)),
         };
-        content.state = State::Written { version, identity: before, hasher: Box::new(hasher) };
         self.activity.begin(change.tracked);
     }
 

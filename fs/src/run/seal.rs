@@ -4,18 +4,20 @@ use std::{
     fmt::Display,
     io,
     ops::{ControlFlow, Range},
-    sync::{Arc, Weak},
+    sync::Arc,
     thread,
 };
 
-use attestfs_digest::{Digests, FileHasher, ReadAt};
+use attestfs_digest::{Digests, ReadAt};
 use rustix::{fs::SeekFrom, io::Errno};
 
 use super::{
     content::{Content, State},
+    following::Following,
     queue::Queue,
     run::{Opened, Run},
     tracked::Tracked,
+    trailing::{Trail, Work, work},
 };
 use crate::{
     backing::Stat,
@@ -24,10 +26,14 @@ use crate::{
     meter::{HashedFor, meter},
 };
 
-/// Threads that read back what the hashers did not see, so that no request waits for it.
+/// What follows a file. Whoever replaces it in the [state](State::Written) has what is still told to the old one go
+/// nowhere.
+pub(crate) type Follower = Arc<Following<Box<Settlement>>>;
+
+/// What is done by threads of their own, so that no request waits for it.
 #[derive(Debug)]
 pub(super) struct Sealer {
-    jobs: Arc<Queue<Job>>,
+    jobs: Arc<Queue<Work>>,
 }
 
 impl Default for Sealer {
@@ -38,10 +44,10 @@ impl Default for Sealer {
 
 /// One content whose digest is to be completed.
 #[derive(Debug)]
-struct Job {
+pub(crate) struct Settlement {
     tracked: Arc<Tracked>,
-    opened: Opened,
-    hasher: Box<FileHasher>,
+    pub(super) opened: Opened,
+    pub(super) follower: Follower,
     /// [`Content::changes`] when it began to settle.
     changes: u64,
     /// What the digests were, when they are computed once more.
@@ -59,18 +65,24 @@ impl Sealer {
     pub(super) fn close(&self) {
         self.jobs.close();
     }
-}
 
-fn work(jobs: &Queue<Job>, run: &Weak<Run>) {
-    while let Some(taken) = jobs.pop(1) {
-        let Some(run) = run.upgrade() else { return };
-        for job in taken {
-            run.seal(job);
+    fn settle(&self, settlement: Settlement) {
+        let follower = Arc::clone(&settlement.follower);
+        if let Some(settlement) = follower.when_back(Box::new(settlement)) {
+            self.jobs.push(Work::Settle(settlement));
         }
     }
 }
 
 impl Run {
+    /// Has somebody read on behind the writer, when there is enough to read.
+    pub(crate) fn trail(&self, follower: &Follower, opened: &Opened) {
+        if let Some(chain) = follower.lend_to_trail() {
+            let (follower, opened) = (Arc::clone(follower), opened.clone());
+            self.sealer.jobs.push(Work::Trail(Trail { follower, opened, chain }));
+        }
+    }
+
     /// A writer is gone; the last one lets the content settle.
     pub(crate) fn writer_left(&self, tracked: &Arc<Tracked>, opened: &Opened) {
         let mut content = tracked.content();
@@ -83,7 +95,7 @@ impl Run {
         if content.writers > 0 {
             return;
         }
-        let Some((version, last, mut hasher)) = content.take_written() else {
+        let Some((version, last, mut follower)) = content.take_written() else {
             return;
         };
         let stat = match opened.stat() {
@@ -101,17 +113,20 @@ impl Run {
             return self.leave_unsealed(tracked, content, version, Unsealed::Sparse);
         }
         // Somebody changed it below the mount since the run did: nothing that was seen counts.
-        if stat.identity != last || hasher.length() != stat.identity.size {
-            *hasher = FileHasher::unread(stat.identity.size);
+        if stat.identity != last || follower.length() != stat.identity.size {
+            follower = Arc::new(Following::unread(stat.identity.size));
         }
-        let job = Job {
+        let settlement = Settlement {
             tracked: Arc::clone(tracked),
             opened: opened.clone(),
-            hasher,
+            follower,
             changes: content.changes,
             expected: None,
         };
-        self.sealer.jobs.push(job);
+        match settlement.at_once() {
+            Some(digests) => self.sealed(&settlement, content, digests),
+            None => self.sealer.settle(settlement),
+        }
     }
 
     /// Whether hashing would have to feed more zeros than anybody waits for.
@@ -133,16 +148,16 @@ impl Run {
         content.state = State::Settling { version, identity, again: true };
         content.changes += 1;
         self.activity.begin(tracked);
-        self.sealer.jobs.push(Job {
+        self.sealer.settle(Settlement {
             tracked: Arc::clone(tracked),
             opened: opened.clone(),
-            hasher: Box::new(FileHasher::unread(identity.size)),
+            follower: Arc::new(Following::unread(identity.size)),
             changes: content.changes,
             expected: Some(digests),
         });
     }
 
-    fn seal(&self, mut job: Job) {
+    pub(super) fn seal(&self, mut job: Settlement) {
         for _ in 0..ATTEMPTS {
             let outcome = job.finish();
             let mut content = job.tracked.content();
@@ -159,7 +174,7 @@ impl Run {
                 // Somebody changed it below the mount meanwhile: once more, from the start.
                 Ok((_, now)) => {
                     content.state = State::Settling { version, identity: now, again };
-                    *job.hasher = FileHasher::unread(now.size);
+                    job.follower = Arc::new(Following::unread(now.size));
                 }
                 Err(unsealed) => {
                     return self.leave_unsealed(&job.tracked, &mut content, version, unsealed);
@@ -174,7 +189,7 @@ impl Run {
         }
     }
 
-    fn sealed(&self, job: &Job, content: &mut Content, digests: Digests) {
+    fn sealed(&self, job: &Settlement, content: &mut Content, digests: Digests) {
         let State::Settling { version, identity, .. } = content.state else { return };
         if job.expected.is_some_and(|expected| expected != digests) {
             let unsealed = Unsealed::ChangedBelow;
@@ -210,22 +225,35 @@ impl Run {
     }
 }
 
-impl Job {
+impl Settlement {
+    /// The digests of what was all seen when it was written.
+    fn at_once(&self) -> Option<Digests> {
+        let complete = self.expected.is_none() && self.follower.is_complete();
+        let content = StoredContent(&self.opened);
+        let go_on = &mut |_| ControlFlow::Continue(());
+        complete.then(|| self.follower.finish(&content, go_on).ok()).flatten()
+    }
+
+    /// Whether the content changed since.
+    pub(super) fn is_outdated(&self) -> bool {
+        self.tracked.content_as_it_is().changes != self.changes
+    }
+
     /// Completes the digests. Breaks off when the content changes meanwhile.
-    fn finish(&mut self) -> Result<Digests, Unsealed> {
+    fn finish(&self) -> Result<Digests, Unsealed> {
         let content = StoredContent(&self.opened);
         let (tracked, changes) = (&self.tracked, self.changes);
         let mut told = 0;
         let watch = &mut |bytes| {
             meter().hashed(HashedFor::SEAL, bytes - told);
             told = bytes;
-            if tracked.content().changes == changes {
+            if tracked.content_as_it_is().changes == changes {
                 ControlFlow::Continue(())
             } else {
                 ControlFlow::Break(())
             }
         };
-        self.hasher.finish_with_progress(&content, watch).map_err(unreadable)
+        self.follower.finish(&content, watch).map_err(unreadable)
     }
 }
 

@@ -5,6 +5,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::{
     content::Content,
+    line::Line,
     run::Run,
     verification::{Verification, Verifications},
 };
@@ -29,6 +30,7 @@ struct Shared {
     key: FileKey,
     names: Mutex<Names>,
     order: Mutex<()>,
+    line: Line,
     verifications: Mutex<Verifications>,
 }
 
@@ -38,6 +40,7 @@ impl Tracked {
             key,
             names: Mutex::default(),
             order: Mutex::default(),
+            line: Line::default(),
             verifications: Mutex::default(),
         };
         Self { shared: Arc::new(shared), content: Mutex::default(), earlier: None }
@@ -74,9 +77,21 @@ impl Tracked {
         self.shared.order.lock()
     }
 
-    /// The lock that every change of the file's bytes is made under.
+    /// The lock that every change of the file's bytes is made under, when all that was answered is
+    /// stored and hashed.
     pub(crate) fn content(&self) -> MutexGuard<'_, Content> {
+        self.shared.line.wait_until_empty();
         self.content.lock()
+    }
+
+    /// The same lock for whoever stands in line, or needs nothing of what was written.
+    pub(crate) fn content_as_it_is(&self) -> MutexGuard<'_, Content> {
+        self.content.lock()
+    }
+
+    /// Where a write takes its place behind those that came before.
+    pub(crate) fn line(&self) -> &Line {
+        &self.shared.line
     }
 
     /// From now on, and as long as what is answered lives, all reads of the file are verified: those
@@ -178,7 +193,7 @@ mod tests {
             Ok(opened.backing.write_at(&opened.file, &bytes, offset)?)
         };
         let change = Change { tracked, opened, by };
-        run.change(&mut tracked.content(), change, store, |hasher, _| hasher.write(offset, &bytes))
+        run.change(&mut tracked.content(), change, store, |hasher, _| hasher.wrote(offset, &bytes))
             .unwrap();
     }
 

@@ -101,6 +101,9 @@ impl Vfs {
     }
 
     pub(super) fn attributes_of(&self, inode: &Inode) -> Result<Attributes, Error> {
+        if let Some(tracked) = inode.tracked() {
+            tracked.line().wait_until_empty();
+        }
         Ok(self.told(inode, self.backing.stat(inode.node.as_fd())?))
     }
 }

@@ -48,6 +48,15 @@ impl Handle {
         }
     }
 
+    /// Waits until all writes to the file that were answered are stored.
+    pub(crate) fn wait_until_stored(&self) {
+        match self {
+            Self::Reader(reader) => reader.tracked.line().wait_until_empty(),
+            Self::Writer(writer) => writer.wait_until_stored(),
+            Self::Directory(_) | Self::Virtual(_) => {}
+        }
+    }
+
     pub(crate) fn writer(&self) -> Result<&Arc<WriteHandle>, Error> {
         match self {
             Self::Writer(writer) => Ok(writer),

@@ -61,13 +61,20 @@ impl Vfs {
         bytes: &[u8],
         offset: u64,
         drop_privilege_bits: bool,
-    ) -> Result<usize, Error> {
-        let handle = self.handles.find(id)?;
-        let writer = handle.writer()?;
-        if drop_privilege_bits {
-            writer.drop_privilege_bits()?;
+        answer: impl FnOnce(Result<usize, Error>),
+    ) {
+        let handle = match self.handles.find(id) {
+            Ok(handle) => handle,
+            Err(error) => return answer(Err(error)),
+        };
+        let writer = match handle.writer() {
+            Ok(writer) => writer,
+            Err(error) => return answer(Err(error)),
+        };
+        if drop_privilege_bits && let Err(error) = writer.drop_privilege_bits() {
+            return answer(Err(error));
         }
-        writer.write(bytes, offset)
+        writer.write_behind(bytes, offset, answer);
     }
 
     pub(crate) fn allocate(
@@ -88,6 +95,7 @@ impl Vfs {
     ) -> Result<usize, Error> {
         let (from, to) = (self.handles.find(from)?, self.handles.find(to)?);
         let (reading, writer) = (from.reading()?, to.writer()?);
+        from.wait_until_stored();
         if reading.verifies().is_none() {
             return writer.copy_from((from.file()?, from_offset), to_offset, length);
         }
@@ -99,11 +107,25 @@ impl Vfs {
 
     /// `SEEK_DATA` and `SEEK_HOLE`; the kernel answers the others itself.
     pub(crate) fn seek(&self, id: HandleId, to: SeekFrom) -> Result<u64, Error> {
-        Ok(self.backing.seek(self.handles.find(id)?.file()?, to)?)
+        let handle = self.handles.find(id)?;
+        handle.wait_until_stored();
+        Ok(self.backing.seek(handle.file()?, to)?)
     }
 
     pub(crate) fn sync(&self, id: HandleId, data_only: bool) -> Result<(), Error> {
-        Ok(self.backing.sync(self.handles.find(id)?.file()?, data_only)?)
+        let handle = self.handles.find(id)?;
+        if let Ok(writer) = handle.writer() {
+            writer.flush()?;
+        }
+        Ok(self.backing.sync(handle.file()?, data_only)?)
+    }
+
+    /// Somebody closes a descriptor: all that was answered is stored.
+    pub(crate) fn flush(&self, id: HandleId) -> Result<(), Error> {
+        match self.handles.find(id)?.writer() {
+            Ok(writer) => writer.flush(),
+            Err(_reader) => Ok(()),
+        }
     }
 
     pub(crate) fn open_directory(&self, id: InodeId, caller: Caller) -> Result<HandleId, Error> {

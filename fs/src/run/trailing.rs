@@ -1,0 +1,131 @@
+//! The threads that read behind the writers of a run, and complete the digests of what nobody writes any more.
+
+use std::sync::{Arc, Weak};
+
+use attestfs_digest::{Chain, feed_all};
+
+use super::{
+    queue::Queue,
+    run::{Opened, Run},
+    seal::{Follower, Settlement},
+};
+use crate::meter::{HashedFor, meter};
+
+/// What there is to do for one file.
+#[derive(Debug)]
+pub(super) enum Work {
+    /// To read on behind its writer.
+    Trail(Trail),
+    /// To complete the digests of a file that nobody writes any more.
+    Settle(Box<Settlement>),
+}
+
+/// A SHA-256 that somebody makes behind the writer.
+#[derive(Debug)]
+pub(super) struct Trail {
+    pub(super) follower: Follower,
+    pub(super) opened: Opened,
+    pub(super) chain: Chain,
+}
+
+/// Works until the queue is closed, or the run is gone.
+pub(super) fn work(jobs: &Queue<Work>, run: &Weak<Run>) {
+    let mut lanes = Lanes::default();
+    loop {
+        let taken = match LANES_MAX - lanes.0.len() {
+            LANES_MAX => jobs.pop(1),
+            free => jobs.pop_what_nobody_waits_for(free),
+        };
+        let (Some(taken), Some(run)) = (taken, run.upgrade()) else { return };
+        for work in taken {
+            lanes.begin(&run, work);
+        }
+        lanes.step();
+        lanes.end_what_is_over(&run);
+    }
+}
+
+/// Files whose SHA-256 one thread makes at a time: several go through the lanes of one vector.
+#[derive(Debug, Default)]
+struct Lanes(Vec<Lane>);
+
+#[derive(Debug)]
+struct Lane {
+    trail: Trail,
+    /// To be settled when the SHA-256 is made.
+    settlement: Option<Box<Settlement>>,
+    piece: Vec<u8>,
+}
+
+impl Lanes {
+    fn begin(&mut self, run: &Run, work: Work) {
+        match work {
+            Work::Trail(trail) => self.0.push(Lane::of(trail, None)),
+            Work::Settle(settlement) => match settlement.follower.lend_to_finish() {
+                Some(chain) => {
+                    let (follower, opened) = (&settlement.follower, &settlement.opened);
+                    let (follower, opened) = (Arc::clone(follower), opened.clone());
+                    let trail = Trail { follower, opened, chain };
+                    self.0.push(Lane::of(trail, Some(settlement)));
+                }
+                None => run.seal(*settlement),
+            },
+        }
+    }
+
+    /// Each goes on by a piece.
+    fn step(&mut self) {
+        self.0.iter_mut().for_each(Lane::read);
+        let mut pieces: Vec<(&mut Chain, &[u8])> =
+            self.0.iter_mut().map(|lane| (&mut lane.trail.chain, &lane.piece[..])).collect();
+        feed_all(&mut pieces);
+    }
+
+    fn end_what_is_over(&mut self, run: &Run) {
+        for lane in self.0.extract_if(.., |lane| lane.is_over()).collect::<Vec<_>>() {
+            self.end(run, lane);
+        }
+    }
+
+    fn end(&mut self, run: &Run, Lane { trail, settlement, .. }: Lane) {
+        let Trail { follower, opened, chain } = trail;
+        let waiting = follower.give_back(chain);
+        if let Some(settlement) = settlement {
+            run.seal(*settlement);
+        } else if let Some(settlement) = waiting {
+            self.begin(run, Work::Settle(settlement));
+        } else if let Some(chain) = follower.lend_to_trail() {
+            self.begin(run, Work::Trail(Trail { follower, opened, chain }));
+        }
+    }
+}
+
+impl Lane {
+    fn of(trail: Trail, settlement: Option<Box<Settlement>>) -> Self {
+        Self { trail, settlement, piece: Vec::new() }
+    }
+
+    /// What cannot be read is left to the one who completes the digests, and tells why.
+    fn read(&mut self) {
+        let Trail { opened, chain, .. } = &self.trail;
+        let wanted = chain.wanted();
+        let length = usize::try_from(wanted.end - wanted.start).unwrap_or(PIECE_BYTES);
+        self.piece.resize(length.min(PIECE_BYTES), 0);
+        let read = opened.backing.read_at(&opened.file, &mut self.piece, wanted.start);
+        self.piece.truncate(read.unwrap_or(0));
+        meter().hashed(HashedFor::SEAL, self.piece.len() as u64);
+    }
+
+    /// All is read, nothing can be read, or it was in vain.
+    fn is_over(&self) -> bool {
+        self.piece.is_empty()
+            || self.trail.chain.wanted().is_empty()
+            || self.settlement.as_ref().is_some_and(|settlement| settlement.is_outdated())
+    }
+}
+
+/// Lanes of the widest vector for SHA-256.
+const LANES_MAX: usize = 16;
+
+/// Read at a time.
+const PIECE_BYTES: usize = 1 << 20;

@@ -108,8 +108,8 @@ impl Vfs {
 
     fn open_new(&self, made: &Created<'_>, file: File) -> Result<(Attributes, HandleId), Error> {
         let node = self.backing.node_of(&file)?;
-        self.give_to(made, &node)?;
-        let (inode, attributes) = self.enter(made.parent, made.name, node, None)?;
+        let stat = self.give_to(made, &node)?;
+        let (inode, attributes) = self.enter_as(made.parent, made.name, (node, stat), None)?;
         let opened = self.open_made(&inode, file, self.processes.of(made.caller));
         // Without an answer the kernel holds no reference.
         let handle = opened.inspect_err(|_| self.forget(inode.id, 1))?;
@@ -154,8 +154,8 @@ impl Vfs {
         let parent = self.changeable_directory(parent, name)?;
         self.admit_special(kind, (&parent, name), Some(caller))?;
         let node = self.backing.make_node(&parent.node, name, kind, mode, device)?;
-        self.give_to(&Created { parent: &parent, name, mode, caller }, &node)?;
-        let (inode, attributes) = self.enter(&parent, name, node, None)?;
+        let stat = self.give_to(&Created { parent: &parent, name, mode, caller }, &node)?;
+        let (inode, attributes) = self.enter_as(&parent, name, (node, stat), None)?;
         if let Some(regular) = inode.regular() {
             let file = self.backing.open(&inode.node, OFlags::RDWR)?;
             let opened = Opened { backing: Arc::clone(&self.backing), file: Arc::new(file) };
@@ -176,8 +176,8 @@ impl Vfs {
     ) -> Result<Attributes, Error> {
         let parent = self.changeable_directory(parent, name)?;
         let node = self.backing.make_directory(&parent.node, name, mode)?;
-        self.give_to(&Created { parent: &parent, name, mode, caller }, &node)?;
-        self.enter(&parent, name, node, None).map(|(_, attributes)| attributes)
+        let stat = self.give_to(&Created { parent: &parent, name, mode, caller }, &node)?;
+        self.enter_as(&parent, name, (node, stat), None).map(|(_, attributes)| attributes)
     }
 
     pub(crate) fn symlink(
@@ -190,8 +190,8 @@ impl Vfs {
         let parent = self.changeable_directory(parent, name)?;
         let node = self.backing.symlink(&parent.node, name, target)?;
         let mode = Mode::empty();
-        self.give_to(&Created { parent: &parent, name, mode, caller }, &node)?;
-        self.enter(&parent, name, node, None).map(|(_, attributes)| attributes)
+        let stat = self.give_to(&Created { parent: &parent, name, mode, caller }, &node)?;
+        self.enter_as(&parent, name, (node, stat), None).map(|(_, attributes)| attributes)
     }
 
     pub(crate) fn link(
@@ -374,6 +374,16 @@ impl Vfs {
         caller: Option<Caller>,
     ) -> Result<(Arc<Inode>, Attributes), Error> {
         let stat = self.backing.stat(node.as_fd())?;
+        self.enter_as(parent, name, (node, stat), caller)
+    }
+
+    fn enter_as(
+        &self,
+        parent: &Inode,
+        name: &OsStr,
+        (node, stat): (Node, Stat),
+        caller: Option<Caller>,
+    ) -> Result<(Arc<Inode>, Attributes), Error> {
         self.admit_special(stat.kind(), (parent, name), caller)?;
         let inode = self.inodes.reference(node, &stat, parent.place()?, name);
         self.note_link(&inode, (parent.place()?, name));
@@ -383,28 +393,33 @@ impl Vfs {
     }
 
     /// What we made as ourselves belongs to the caller. In a directory with the set-group-id bit
-    /// the group stays the directory's.
-    fn give_to(&self, made: &Created<'_>, node: &Node) -> Result<(), Error> {
+    /// the group stays the directory's. Answers with what it is now.
+    fn give_to(&self, made: &Created<'_>, node: &Node) -> Result<Stat, Error> {
         let caller = made.caller;
-        let now = self.backing.stat(node.as_fd())?.statx;
-        let above = self.stat(made.parent)?.statx;
-        let inherits = u32::from(above.stx_mode) & Mode::SGID.bits() != 0;
+        let stat = self.backing.stat(node.as_fd())?;
+        let now = stat.statx;
         let uid = (now.stx_uid != caller.uid).then_some(caller.uid);
-        let gid = (!inherits && now.stx_gid != caller.gid).then_some(caller.gid);
+        let gid = (now.stx_gid != caller.gid && !inherits_group(&self.stat(made.parent)?))
+            .then_some(caller.gid);
         if uid.is_none() && gid.is_none() {
-            return Ok(());
+            return Ok(stat);
         }
         self.backing.change_owner(node, uid, gid)?;
         // Which takes set-id bits away that the caller may ask for.
         if made.mode.intersects(Mode::SUID | Mode::SGID) {
             self.backing.change_mode(node.as_fd(), made.mode)?;
         }
-        Ok(())
+        Ok(self.backing.stat(node.as_fd())?)
     }
 
     pub(super) fn stat(&self, inode: &Inode) -> Result<Stat, Error> {
         Ok(self.backing.stat(inode.node.as_fd())?)
     }
+}
+
+/// Whether what is made in this directory belongs to its group.
+fn inherits_group(directory: &Stat) -> bool {
+    u32::from(directory.statx.stx_mode) & Mode::SGID.bits() != 0
 }
 
 fn is_same(one: Option<&Inode>, other: Option<&Inode>) -> bool {

@@ -28,6 +28,8 @@ pub struct Environment {
     pub log_format: Option<String>,
     /// `ATTESTFS_METRICS`: where a process that serves shows what it counts, as `--metrics`.
     pub metrics: Option<String>,
+    /// `ATTESTFS_PASSTHROUGH` is `off`: the kernel reads nothing past the process that serves a mount.
+    pub no_passthrough: bool,
     /// `ATTESTFS_IDLE_SECONDS`: how long a daemon that nobody needs stays.
     pub idle_end: Option<Duration>,
     /// `ATTESTFS_RUN`: set for the command of a run, to its id.
@@ -143,6 +145,7 @@ impl Environment {
             log: text("ATTESTFS_LOG"),
             log_format: text("ATTESTFS_LOG_FORMAT"),
             metrics: text("ATTESTFS_METRICS"),
+            no_passthrough: text("ATTESTFS_PASSTHROUGH").as_deref() == Some("off"),
             idle_end: text("ATTESTFS_IDLE_SECONDS")
                 .and_then(|seconds| seconds.parse().ok())
                 .map(Duration::from_secs),

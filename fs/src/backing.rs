@@ -27,7 +27,7 @@ use rustix::{
 
 pub(crate) use read_only::ReadOnly;
 
-use crate::identity::{Filesystem, Identity, STAT_MASK};
+use crate::identity::{Filesystem, Identity, OVERLAY_MAGIC, STAT_MASK};
 
 /// A file of any kind in the backing store, held by an `O_PATH` descriptor: it stays reachable
 /// when its name changes or goes.
@@ -128,6 +128,8 @@ pub trait Backing: Debug + Send + Sync {
     /// Entries from `position` on (0 is the start), as many as one buffer holds; none at the end.
     fn entries(&self, directory: &File, position: u64) -> Result<Vec<DirectoryEntry>>;
     fn statfs(&self, node: &Node) -> Result<StatVfs>;
+    /// Whether it lies upon other filesystems, as overlayfs does.
+    fn is_stacked(&self, node: &Node) -> Result<bool>;
     fn attribute(&self, node: &Node, name: &OsStr) -> Result<Vec<u8>>;
     fn attribute_names(&self, node: &Node) -> Result<Vec<u8>>;
     fn set_attribute(
@@ -338,6 +340,10 @@ impl Backing for Directory {
 
     fn statfs(&self, node: &Node) -> Result<StatVfs> {
         rustix::fs::fstatvfs(node)
+    }
+
+    fn is_stacked(&self, node: &Node) -> Result<bool> {
+        Ok(rustix::fs::fstatfs(node)?.f_type == OVERLAY_MAGIC)
     }
 
     fn attribute(&self, node: &Node, name: &OsStr) -> Result<Vec<u8>> {

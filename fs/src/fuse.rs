@@ -1,9 +1,12 @@
 //! The only file that names the FUSE library: decode a request, call the operation of the same
 //! name, encode its answer.
 
+mod shortcuts;
+
 use std::{
     cell::RefCell,
     ffi::OsStr,
+    fs::File,
     io,
     os::fd::OwnedFd,
     path::Path,
@@ -20,13 +23,16 @@ use fuser::{
 };
 use rustix::fs::{FallocateFlags, Mode, OFlags, SeekFrom, StatxTimestamp};
 
+use self::shortcuts::{Shortcuts, known_as};
 use crate::{
     backing::DirectoryEntry,
     error::Error,
     gate::Waiters,
     meter::{Operation, Room, Watch, meter},
     run::Caller,
-    vfs::{Answer, AttributeChange, Attributes, HandleId, InodeId, NewTime, PageCache, Vfs},
+    vfs::{
+        Answer, AttributeChange, Attributes, Given, HandleId, InodeId, NewTime, PageCache, Vfs, Way,
+    },
 };
 
 /// Answers the requests that come through `device` until the filesystem is unmounted.
@@ -37,7 +43,7 @@ pub(crate) fn session(vfs: Arc<Vfs>, device: OwnedFd, threads: usize) -> io::Res
     let mut config = Config::default();
     config.acl = SessionACL::All;
     config.n_threads = Some(threads.max(1));
-    let adapter = Adapter { vfs, waiting: Arc::default() };
+    let adapter = Adapter { vfs, shortcuts: Arc::default(), waiting: Arc::default() };
     let session = Session::from_fd(adapter, device, SessionACL::All, config)?;
     Ok(Service(session))
 }
@@ -56,9 +62,10 @@ impl Service {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Adapter {
     vfs: Arc<Vfs>,
+    shortcuts: Arc<Shortcuts>,
     /// For answers that take their time.
     waiting: Arc<WaitingRooms>,
 }
@@ -154,6 +161,11 @@ impl Filesystem for Adapter {
             if config.add_capabilities(capability).is_err() {
                 tracing::debug!(?capability, "the kernel does not offer this");
             }
+        }
+        if self.vfs.may_be_passed() && config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok() {
+            // The kernel allows 1 and 2.
+            let depth = config.set_max_stack_depth(self.vfs.stack_depth());
+            depth.map_err(|_nearest| io::ErrorKind::InvalidInput)?;
         }
         // A smaller bound that the kernel insists on is as good.
         if let Err(nearest) = config.set_max_write(WRITE_MAX) {
@@ -328,14 +340,22 @@ impl Filesystem for Adapter {
 
     fn open(&self, request: &Request, id: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let watch = meter().start(Operation::Open);
-        let writes = flags.0 & libc::O_ACCMODE == libc::O_WRONLY;
         let opened = self.vfs.open(inode(id), open_flags(flags.0), self.caller(request));
-        self.answer_when_decided(watch, opened, reply, move |reply, opened| match opened {
-            Ok((handle, cache)) => {
-                let direct = if writes { FopenFlags::FOPEN_DIRECT_IO } else { FopenFlags::empty() };
-                reply.opened(FileHandle(handle.0), fopen_flags(cache) | direct);
+        let adapter = self.clone();
+        self.answer_when_decided(watch, opened, reply, move |reply, opened| {
+            let register = |file: &File| adapter.shortcuts.make(|| reply.open_backing(file));
+            match opened.and_then(|ready| adapter.vfs.give(ready, register)) {
+                Ok(given) => {
+                    let (handle, flags) = (FileHandle(given.handle.0), fopen_flags(&given));
+                    match &given.way {
+                        Way::Passthrough(shortcut) | Way::PassthroughDirect(shortcut) => {
+                            reply.opened_passthrough(handle, flags, known_as(shortcut));
+                        }
+                        Way::Cached | Way::Direct => reply.opened(handle, flags),
+                    }
+                }
+                Err(error) => reply.error(errno(error)),
             }
-            Err(error) => reply.error(errno(error)),
         });
     }
 
@@ -352,15 +372,29 @@ impl Filesystem for Adapter {
         let (mode, flags) = (permissions(mode), open_flags(flags));
         let watch = meter().start(Operation::Create);
         let created = self.vfs.create(inode(parent), name, mode, flags, self.caller(request));
-        self.answer_when_decided(watch, created, reply, |reply, created| match created {
-            Ok((attributes, handle)) => reply.created(
-                &LIFETIME,
-                &file_attr(&attributes),
-                GENERATION,
-                FileHandle(handle.0),
-                FopenFlags::FOPEN_DIRECT_IO,
-            ),
-            Err(error) => reply.error(errno(error)),
+        let adapter = self.clone();
+        self.answer_when_decided(watch, created, reply, move |reply, created| {
+            let register = |file: &File| adapter.shortcuts.make(|| reply.open_backing(file));
+            let given = created.and_then(|(attributes, ready)| {
+                Ok((file_attr(&attributes), adapter.vfs.give(ready, register)?))
+            });
+            match given {
+                Ok((made, given)) => {
+                    let (handle, flags) = (FileHandle(given.handle.0), fopen_flags(&given));
+                    match &given.way {
+                        Way::Passthrough(shortcut) | Way::PassthroughDirect(shortcut) => {
+                            let known = known_as(shortcut);
+                            reply.created_passthrough(
+                                &LIFETIME, &made, GENERATION, handle, flags, known,
+                            );
+                        }
+                        Way::Cached | Way::Direct => {
+                            reply.created(&LIFETIME, &made, GENERATION, handle, flags);
+                        }
+                    }
+                }
+                Err(error) => reply.error(errno(error)),
+            }
         });
     }
 
@@ -759,11 +793,14 @@ fn permissions(mode: u32) -> Mode {
     Mode::from_raw_mode(mode & 0o7777)
 }
 
-fn fopen_flags(cache: PageCache) -> FopenFlags {
-    match cache {
-        PageCache::Keep => FopenFlags::FOPEN_KEEP_CACHE,
-        PageCache::Drop => FopenFlags::empty(),
-    }
+fn fopen_flags(given: &Given) -> FopenFlags {
+    let mut flags = match (&given.way, given.page_cache) {
+        (Way::Cached, PageCache::Keep) => FopenFlags::FOPEN_KEEP_CACHE,
+        (Way::Direct | Way::PassthroughDirect(_), _) => FopenFlags::FOPEN_DIRECT_IO,
+        (Way::Cached, PageCache::Drop) | (Way::Passthrough(_), _) => FopenFlags::empty(),
+    };
+    flags.set(FopenFlags::FOPEN_NOFLUSH, !given.flushes);
+    flags
 }
 
 fn rename_flags(flags: RenameFlags) -> Option<rustix::fs::RenameFlags> {

@@ -93,7 +93,7 @@ impl Filesystem {
 }
 
 /// `OVERLAYFS_SUPER_MAGIC`.
-const OVERLAY_MAGIC: FsWord = 0x794c_7630;
+pub(crate) const OVERLAY_MAGIC: FsWord = 0x794c_7630;
 
 /// What must be asked for so that [`Identity::from_statx`] can answer.
 pub(crate) const STAT_MASK: StatxFlags = StatxFlags::BASIC_STATS.union(StatxFlags::BTIME);

@@ -33,6 +33,7 @@ pub struct Meter {
     under_way: Family<OperationLabel, Gauge>,
     read: Counter,
     written: Counter,
+    passed: Counter,
     hashed: Family<HashedFor, Counter>,
     verdicts: Family<VerdictLabels, Counter>,
     refused: Counter,
@@ -170,6 +171,7 @@ impl Default for Meter {
             under_way,
             read: Counter::default(),
             written: Counter::default(),
+            passed: Counter::default(),
             hashed: Family::default(),
             verdicts: Family::default(),
             refused: Counter::default(),
@@ -219,6 +221,8 @@ impl Meter {
         registry.register("fuse_requests_under_way", help, self.under_way.clone());
         let help = "What was read through the mounts";
         registry.register_with_unit("fuse_read", help, Unit::Bytes, self.read.clone());
+        let help = "Times that the kernel was shown a file of the store to read it by itself";
+        registry.register("passthrough_files", help, self.passed.clone());
         let help = "What was written through the mounts, copies inside the store included";
         registry.register_with_unit("fuse_written", help, Unit::Bytes, self.written.clone());
         let help = "Answers of the gate: admitted, tolerated (refused, in audit mode), refused";
@@ -254,6 +258,11 @@ impl Meter {
 
     pub(crate) fn read(&self, bytes: usize) {
         self.read.inc_by(bytes as u64);
+    }
+
+    /// The kernel may read one more file of the store past us.
+    pub(crate) fn passed(&self) {
+        self.passed.inc();
     }
 
     pub(crate) fn written(&self, bytes: usize) {

@@ -55,6 +55,10 @@ pub struct MountOptions {
     pub stage: String,
     /// Shown as `user.attestfs.run` of what the run wrote.
     pub run_id: String,
+    /// Whether the kernel may read files of the store by itself, past this process, where nobody has to see each
+    /// read. Takes a kernel of 6.9 or later, and `CAP_SYS_ADMIN` in the host's user namespace; without, it is as if
+    /// not wanted.
+    pub passthrough: bool,
     /// Below these the run may write to published content.
     pub replaceable: Vec<TreePath>,
     /// Threads that answer requests.

@@ -1,6 +1,13 @@
 //! Writing a file: store the bytes, then tell the hasher what was stored.
 
-use std::{fs::File, os::fd::AsFd, sync::Arc};
+use std::{
+    fs::File,
+    os::fd::AsFd,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
 
 use attestfs_digest::Digests;
 use parking_lot::Mutex;
@@ -28,6 +35,8 @@ pub(crate) struct WriteHandle {
     verification: Option<Arc<Verification>>,
     /// Why a write that was answered was not stored. Told once, to whoever asks next.
     lost: Mutex<Option<Error>>,
+    /// Whether what is stored in mappings of it goes to the store past us.
+    maps_past_us: AtomicBool,
 }
 
 impl WriteHandle {
@@ -42,7 +51,9 @@ impl WriteHandle {
         tracked.content().writers += 1;
         let verification = admitted.as_ref().and_then(|admitted| admitted.verify(&run, &tracked));
         let reads = admitted.is_some();
-        Self { tracked, run, opened, by, permit, reads, verification, lost: Mutex::default() }
+        Self { tracked, run, opened, by, permit, reads, verification, lost: Mutex::default(),
+            maps_past_us: AtomicBool::default(),
+        }
     }
 
     /// # Errors
@@ -57,6 +68,12 @@ impl WriteHandle {
 
     pub(crate) fn file(&self) -> &File {
         &self.opened.file
+    }
+
+    /// What is stored in mappings of it goes to the store past us: whether something was is seen when it is
+    /// closed.
+    pub(crate) fn maps_past_us(&self) {
+        self.maps_past_us.store(true, Relaxed);
     }
 
     /// What is in the file was there before: it stays, so the run builds on it.
@@ -222,7 +239,8 @@ impl WriteHandle {
 
 impl Drop for WriteHandle {
     fn drop(&mut self) {
-        self.run.writer_left(&self.tracked, &self.opened);
+        let change = Change { tracked: &self.tracked, opened: &self.opened, by: &self.by };
+        self.run.writer_left(change, self.maps_past_us.load(Relaxed));
     }
 }
 

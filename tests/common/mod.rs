@@ -215,6 +215,7 @@ impl Scratch {
             tree: 0,
             stage: "test".to_owned(),
             run_id: "run-1".to_owned(),
+            passthrough: true,
             replaceable: Vec::new(),
             threads: 4,
         };

@@ -41,6 +41,7 @@ pub(super) struct Plan {
     pub(super) key: Option<File>,
     pub(super) policy: Option<PathBuf>,
     pub(super) gate: Arc<Gate>,
+    pub(super) passthrough: bool,
     /// Held as long as the mount can be written to.
     pub(super) lock: Option<TreeLock>,
 }
@@ -139,6 +140,7 @@ impl Plan {
             key,
             policy: options.policy.clone(),
             gate,
+            passthrough: !environment.no_passthrough,
             lock,
         })
     }

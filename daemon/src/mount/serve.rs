@@ -188,6 +188,7 @@ impl Served {
             state: plan.state,
             key: plan.key,
             gate: plan.gate,
+            passthrough: plan.passthrough,
             lock: plan.lock,
             description,
             mounted: mounted.clone(),
@@ -244,6 +245,7 @@ struct Parts {
     state: StateDir,
     key: Option<File>,
     gate: Arc<Gate>,
+    passthrough: bool,
     lock: Option<TreeLock>,
     description: MountDescription,
     mounted: Option<Mounted>,
@@ -302,6 +304,7 @@ impl Parts {
             tree: 0,
             stage: String::new(),
             run_id: String::new(),
+            passthrough: self.passthrough,
             replaceable: Vec::new(),
             threads: THREADS,
         }

@@ -46,6 +46,7 @@ pub(super) struct Start {
     pub(super) working_directory: PathBuf,
     pub(super) state: StateDir,
     pub(super) gate: Arc<Gate>,
+    pub(super) passthrough: bool,
 }
 
 /// The other end of the conversation with the process inside.
@@ -186,6 +187,7 @@ fn serve(
         tree: place.tree,
         stage: start.stage.clone(),
         run_id: session.orders.run_id.clone(),
+        passthrough: start.passthrough,
         replaceable: session.assignment().outputs.clone(),
         threads: THREADS,
     };

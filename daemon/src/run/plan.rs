@@ -78,6 +78,7 @@ pub(super) struct Plan {
     pub(super) reuse: bool,
     pub(super) gate: Arc<Gate>,
     pub(super) metrics: Option<Address>,
+    pub(super) passthrough: bool,
     pub(super) assignment: Assignment,
 }
 
@@ -125,6 +126,7 @@ impl Plan {
             reuse: options.reuse,
             gate,
             metrics: wanted(options.metrics, environment)?,
+            passthrough: !environment.no_passthrough,
             assignment: Assignment {
                 trees,
                 declared_inputs,

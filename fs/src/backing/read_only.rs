@@ -141,6 +141,10 @@ impl Backing for ReadOnly {
         self.0.statfs(node)
     }
 
+    fn is_stacked(&self, node: &Node) -> Result<bool> {
+        self.0.is_stacked(node)
+    }
+
     fn attribute(&self, node: &Node, name: &OsStr) -> Result<Vec<u8>> {
         self.0.attribute(node, name)
     }

@@ -73,9 +73,17 @@ impl Gate {
 
     /// Whether the filesystem of `root` has what the policy wants.
     pub(crate) fn is_possible_on(&self, root: &Node) -> bool {
-        let policy = self.guard.as_ref().and_then(Guard::policy).into_iter();
-        let wanted = policy.flat_map(Policy::rules).any(|rule| rule.level() == Some(Level::Verity));
-        !wanted || verity::is_possible(root)
+        !self.has_rule_of(Level::Verity) || verity::is_possible(root)
+    }
+
+    /// Whether reads of some files are verified. Of which, nobody knows beforehand: files are renamed.
+    pub(crate) fn verifies_reads(&self) -> bool {
+        self.has_rule_of(Level::PerRead)
+    }
+
+    fn has_rule_of(&self, level: Level) -> bool {
+        let policy = self.guard.as_ref().and_then(Guard::policy);
+        policy.is_some_and(|policy| policy.rules().iter().any(|rule| rule.level() == Some(level)))
     }
 
     /// Whether a content may be read. Tells a refusal.

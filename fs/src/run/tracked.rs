@@ -227,7 +227,8 @@ mod tests {
             ended.send(()).unwrap_or_default();
         });
         for (run, tracked) in [(&first, &tracked), (&second, &taken_over)] {
-            run.writer_left(tracked, &opened);
+            let by = &Process::default();
+            run.writer_left(Change { tracked, opened: &opened, by }, false);
             assert_eq!(run.quiesce(&Scope::Run, Duration::from_secs(20)), []);
         }
         let stored = digests(&StoredContent(&opened), 8).unwrap();

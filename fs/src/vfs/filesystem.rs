@@ -100,6 +100,19 @@ impl Vfs {
         self.handles.clear();
     }
 
+    /// Whether the kernel may read files of the store past us.
+    pub(crate) fn may_be_passed(&self) -> bool {
+        self.options.passthrough
+    }
+
+    /// How many filesystems lie upon each other, counted from the one that lies upon the store: 1, or 2 upon
+    /// an overlay, and then nothing can lie upon this one.
+    pub(crate) fn stack_depth(&self) -> u32 {
+        let root = self.backing.root();
+        let overlay = root.and_then(|root| self.backing.is_stacked(&root)).unwrap_or(false);
+        if overlay { 2 } else { 1 }
+    }
+
     pub(super) fn attributes_of(&self, inode: &Inode) -> Result<Attributes, Error> {
         if let Some(tracked) = inode.tracked() {
             tracked.line().wait_until_empty();

@@ -12,7 +12,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{directory::DirectoryHandle, virtual_files::OpenVirtual};
+use super::{directory::DirectoryHandle, inode::OnWay, virtual_files::OpenVirtual};
 use crate::{
     error::Error,
     meter::{Counted, meter},
@@ -84,27 +84,43 @@ impl Handle {
     }
 }
 
+/// A handle in the table.
+#[derive(Debug)]
+struct Open {
+    handle: Handle,
+    _way: Option<OnWay>,
+    _counted: Counted,
+}
+
 /// The table of open handles of one mount.
 #[derive(Debug, Default)]
 pub(crate) struct Handles {
-    open: Mutex<HashMap<HandleId, (Handle, Counted)>>,
+    open: Mutex<HashMap<HandleId, Open>>,
     last: AtomicU64,
 }
 
 impl Handles {
+    /// What is open and has no way of its own: a directory, or a file that we make up.
     pub(crate) fn insert(&self, handle: Handle) -> HandleId {
+        self.insert_on_way(handle, None)
+    }
+
+    /// A regular file, and the way in which the kernel has it open until the handle is removed.
+    pub(crate) fn insert_on_way(&self, handle: Handle, way: Option<OnWay>) -> HandleId {
         let id = HandleId(self.last.fetch_add(1, Ordering::Relaxed) + 1);
-        self.open.lock().insert(id, (handle, meter().handle()));
+        self.open.lock().insert(id, Open { handle, _way: way, _counted: meter().handle() });
         id
     }
 
     pub(crate) fn find(&self, id: HandleId) -> Result<Handle, Error> {
         let open = self.open.lock();
-        open.get(&id).map(|(handle, _)| handle.clone()).ok_or(Error::UnknownHandle)
+        open.get(&id).map(|open| open.handle.clone()).ok_or(Error::UnknownHandle)
     }
 
-    pub(crate) fn remove(&self, id: HandleId) -> Option<Handle> {
-        self.open.lock().remove(&id).map(|(handle, _)| handle)
+    /// Closes a handle.
+    pub(crate) fn remove(&self, id: HandleId) {
+        let open = self.open.lock().remove(&id);
+        drop(open);
     }
 
     pub(crate) fn clear(&self) {

@@ -1,9 +1,10 @@
 //! The inodes that the kernel holds references to.
 
 use std::{
+    any::Any,
     collections::HashMap,
     ffi::OsStr,
-    mem,
+    fmt, mem,
     sync::{Arc, Weak},
 };
 
@@ -20,6 +21,7 @@ use crate::{
     vfs::{
         owner::Surroundings,
         tenure::{Regular, Tenure},
+        ways::{Opener, Way, Ways},
     },
 };
 
@@ -54,7 +56,29 @@ pub(crate) struct Inode {
     pub(crate) node: Node,
     pub(crate) kind: Kind,
     pub(super) surroundings: Surroundings,
+    ways: Mutex<Ways<Shortcut>>,
     _counted: Counted,
+}
+
+/// What the kernel knows a file of the store by, so that it reads there by itself. Ends when nobody has the
+/// file open.
+#[derive(Clone)]
+pub(crate) struct Shortcut(pub(crate) Arc<dyn Any + Send + Sync>);
+
+impl fmt::Debug for Shortcut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Shortcut")
+    }
+}
+
+/// One who has a file open, in its way. Dropped when it is closed.
+#[derive(Debug)]
+pub(crate) struct OnWay(Arc<Inode>);
+
+impl Drop for OnWay {
+    fn drop(&mut self) {
+        self.0.ways.lock().leave();
+    }
 }
 
 /// What we keep of an inode, by its kind.
@@ -71,7 +95,27 @@ pub(crate) enum Kind {
 
 impl Inode {
     fn new(id: InodeId, node: Node, kind: Kind) -> Self {
-        Self { id, node, kind, surroundings: Surroundings::default(), _counted: meter().inode() }
+        Self {
+            id,
+            node,
+            kind,
+            surroundings: Surroundings::default(),
+            ways: Mutex::default(),
+            _counted: meter().inode(),
+        }
+    }
+
+    /// The way in which one more has the file open.
+    ///
+    /// # Errors
+    /// As [`Ways::enter`].
+    pub(super) fn enter_way(
+        self: &Arc<Self>,
+        opener: Opener,
+        shortcut: impl FnOnce() -> Option<Shortcut>,
+    ) -> Result<(OnWay, Way<Shortcut>), Error> {
+        let way = self.ways.lock().enter(opener, shortcut)?;
+        Ok((OnWay(Arc::clone(self)), way))
     }
 
     pub(crate) fn place(&self) -> Result<&Arc<Place>, Error> {

@@ -23,7 +23,7 @@ use crate::{
 
 impl Vfs {
     pub(crate) fn release(&self, id: HandleId) {
-        drop(self.handles.remove(id));
+        self.handles.remove(id);
     }
 
     pub(crate) fn read(
@@ -130,7 +130,8 @@ impl Vfs {
 
     pub(crate) fn open_directory(&self, id: InodeId, caller: Caller) -> Result<HandleId, Error> {
         if let Some(directory) = self.virtual_file(id) {
-            return self.open_virtual(directory, OFlags::RDONLY, caller);
+            let opened = self.open_virtual(directory, OFlags::RDONLY, caller)?;
+            return Ok(self.handles.insert(opened));
         }
         let inode = self.inodes.find(id)?;
         let file = self.backing.open(&inode.node, OFlags::RDONLY | OFlags::DIRECTORY)?;

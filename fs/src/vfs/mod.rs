@@ -15,12 +15,14 @@ mod special;
 mod subjects;
 mod tenure;
 mod virtual_files;
+mod ways;
 mod xattr;
 
 pub(crate) use attribute::{AttributeChange, NewTime};
 pub(crate) use filesystem::{Attributes, Vfs};
 pub(crate) use handle::HandleId;
-pub(crate) use inode::InodeId;
-pub(crate) use opening::{Answer, PageCache};
+pub(crate) use inode::{InodeId, Shortcut};
+pub(crate) use opening::{Answer, Given, PageCache};
 pub(crate) use tenure::Tenure;
 pub(crate) use virtual_files::TOP_NAME;
+pub(crate) use ways::Way;

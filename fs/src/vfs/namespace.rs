@@ -9,9 +9,8 @@ use rustix::{
 
 use super::{
     filesystem::{Attributes, Vfs},
-    handle::{Handle, HandleId},
     inode::{Inode, InodeId, Kind},
-    opening::Answer,
+    opening::{Answer, Ready},
     tenure::Regular,
     virtual_files::VirtualFiles,
 };
@@ -35,7 +34,7 @@ struct Created<'a> {
 
 /// What is behind a name that was to be made.
 enum Entered {
-    Made(Box<(Attributes, HandleId)>),
+    Made(Box<(Attributes, Ready)>),
     Found(Arc<Inode>),
 }
 
@@ -74,7 +73,7 @@ impl Vfs {
         mode: Mode,
         flags: OFlags,
         caller: Caller,
-    ) -> Answer<(Attributes, HandleId)> {
+    ) -> Answer<(Attributes, Ready)> {
         match self.create_or_find(parent, name, mode, flags, caller) {
             Ok(Entered::Made(made)) => Answer::Now(Ok(*made)),
             Ok(Entered::Found(inode)) => self.open_found(inode, flags, caller),
@@ -106,7 +105,7 @@ impl Vfs {
         }
     }
 
-    fn open_new(&self, made: &Created<'_>, file: File) -> Result<(Attributes, HandleId), Error> {
+    fn open_new(&self, made: &Created<'_>, file: File) -> Result<(Attributes, Ready), Error> {
         let node = self.backing.node_of(&file)?;
         let stat = self.give_to(made, &node)?;
         let (inode, attributes) = self.enter_as(made.parent, made.name, (node, stat), None)?;
@@ -116,12 +115,12 @@ impl Vfs {
         Ok((attributes, handle))
     }
 
-    fn open_made(&self, inode: &Inode, file: File, by: Process) -> Result<HandleId, Error> {
+    fn open_made(&self, inode: &Arc<Inode>, file: File, by: Process) -> Result<Ready, Error> {
         let regular = inode.regular().ok_or(Error::Invalid)?;
         let admitted = Some(Admitted::emptied());
         let writer = self.write_handle(regular, self.opened(file), by, admitted);
         writer.truncate(0)?;
-        Ok(self.handles.insert(Handle::Writer(Arc::new(writer))))
+        Ok(Ready::made(Arc::clone(inode), writer))
     }
 
     fn open_found(
@@ -129,10 +128,10 @@ impl Vfs {
         inode: Arc<Inode>,
         flags: OFlags,
         caller: Caller,
-    ) -> Answer<(Attributes, HandleId)> {
+    ) -> Answer<(Attributes, Ready)> {
         let vfs = Arc::clone(self);
         self.open_inode(Arc::clone(&inode), flags, caller).then(move |opened| {
-            let opened = opened.and_then(|(handle, _)| Ok((vfs.attributes_of(&inode)?, handle)));
+            let opened = opened.and_then(|ready| Ok((vfs.attributes_of(&inode)?, ready)));
             opened.inspect_err(|_| vfs.forget(inode.id, 1))
         })
     }

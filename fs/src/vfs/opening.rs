@@ -1,6 +1,6 @@
 //! Opening files: where the gate is asked, and where it is waited for.
 
-use std::{fmt, os::fd::AsFd, path::Path, sync::Arc};
+use std::{fmt, fs::File, os::fd::AsFd, path::Path, sync::Arc};
 
 use attestfs_digest::Digests;
 use rustix::fs::OFlags;
@@ -8,8 +8,9 @@ use rustix::fs::OFlags;
 use super::{
     filesystem::Vfs,
     handle::{Handle, HandleId},
-    inode::{Inode, InodeId},
+    inode::{Inode, InodeId, Shortcut},
     tenure::Regular,
+    ways::{Opener, Way},
 };
 use crate::{
     error::Error,
@@ -37,6 +38,25 @@ pub(crate) enum Answer<T> {
     Later(Box<dyn FnOnce() -> Self + Send>),
     /// By work that is to be done when somebody else has hashed the file.
     AfterHashing(Elsewhere, Box<dyn FnOnce(News) -> Self + Send>),
+}
+
+/// A file that is open, but for the way in which the kernel reads and writes it.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    handle: Handle,
+    /// None of a file that we make up.
+    opener: Option<(Arc<Inode>, Opener)>,
+    page_cache: PageCache,
+}
+
+/// How the kernel has a file open.
+#[derive(Debug)]
+pub(crate) struct Given {
+    pub(crate) handle: HandleId,
+    pub(crate) way: Way<Shortcut>,
+    pub(crate) page_cache: PageCache,
+    /// Whether there is something to tell whoever closes it.
+    pub(crate) flushes: bool,
 }
 
 /// An open that has come as far as the gate.
@@ -93,10 +113,10 @@ impl Vfs {
         id: InodeId,
         flags: OFlags,
         caller: Caller,
-    ) -> Answer<(HandleId, PageCache)> {
+    ) -> Answer<Ready> {
         if let Some(file) = self.virtual_file(id) {
             let opened = self.open_virtual(file, flags, caller);
-            return Answer::Now(opened.map(|handle| (handle, PageCache::Drop)));
+            return Answer::Now(opened.map(Ready::made_up));
         }
         match self.inodes.find(id) {
             Ok(inode) => self.open_inode(inode, flags, caller),
@@ -109,7 +129,7 @@ impl Vfs {
         inode: Arc<Inode>,
         flags: OFlags,
         caller: Caller,
-    ) -> Answer<(HandleId, PageCache)> {
+    ) -> Answer<Ready> {
         let opening = match self.begin_open(inode, flags, caller) {
             Ok(opening) => opening,
             Err(error) => return Answer::Now(Err(error)),
@@ -148,15 +168,43 @@ impl Vfs {
         &self,
         opening: Opening,
         admitted: Option<Admitted>,
-    ) -> Result<(HandleId, PageCache), Error> {
+    ) -> Result<Ready, Error> {
         let page_cache = self.page_cache(&opening, admitted.as_ref())?;
+        let opener = opening.opener(self.gate.verifies_reads())?;
+        let inode = Arc::clone(&opening.inode);
         let handle = match admitted {
             Some(admitted) if opening.access == OFlags::RDONLY => {
                 Handle::Reader(Arc::new(self.reader(opening, admitted)?))
             }
             admitted => Handle::Writer(Arc::new(self.writer(opening, admitted)?)),
         };
-        Ok((self.handles.insert(handle), page_cache))
+        Ok(Ready { handle, opener: Some((inode, opener)), page_cache })
+    }
+
+    /// Gives what is open its number, and says in which way the kernel is to have it open. `shortcut` makes a file
+    /// of the store known to the kernel, where that is possible.
+    ///
+    /// # Errors
+    /// [`Error::InUse`] when its reads must come to us, and those of others who have the file open do not.
+    pub(crate) fn give(
+        &self,
+        ready: Ready,
+        shortcut: impl FnOnce(&File) -> Option<Shortcut>,
+    ) -> Result<Given, Error> {
+        let Ready { handle, opener, page_cache } = ready;
+        let flushes = handle.writer().is_ok();
+        let Some((inode, opener)) = opener else {
+            let handle = self.handles.insert(handle);
+            return Ok(Given { handle, way: Way::Cached, page_cache, flushes });
+        };
+        let file = handle.file()?;
+        let shortcut = || self.options.passthrough.then(|| shortcut(file)).flatten();
+        let (on_way, way) = inode.enter_way(opener, shortcut)?;
+        if let (Way::PassthroughDirect(_), Ok(writer)) = (&way, handle.writer()) {
+            writer.maps_past_us();
+        }
+        let handle = self.handles.insert_on_way(handle, Some(on_way));
+        Ok(Given { handle, way, page_cache, flushes })
     }
 
     fn reader(&self, opening: Opening, admitted: Admitted) -> Result<ReadHandle, Error> {
@@ -304,6 +352,35 @@ impl Vfs {
         Ok(if kept && !vouched { PageCache::Keep } else { PageCache::Drop })
     }
 }
+
+impl Ready {
+    pub(super) fn made_up(handle: Handle) -> Self {
+        Self { handle, opener: None, page_cache: PageCache::Drop }
+    }
+
+    /// A file that was just made.
+    pub(super) fn made(inode: Arc<Inode>, writer: WriteHandle) -> Self {
+        let handle = Handle::Writer(Arc::new(writer));
+        Self { handle, opener: Some((inode, Opener::Writer)), page_cache: PageCache::Drop }
+    }
+}
+
+impl Opening {
+    /// `verifies` says whether some reads are verified. Whoever has a file open is given the pages that those
+    /// read, so that all reads must be.
+    fn opener(&self, verifies: bool) -> Result<Opener, Error> {
+        let size = self.opened.stat()?.identity.size;
+        Ok(match self.access {
+            OFlags::RDONLY if verifies => Opener::VerifiedReader,
+            OFlags::RDONLY => Opener::Reader { small: self.truncates || size < SHORTCUT_BYTES },
+            OFlags::RDWR if !self.truncates && size > 0 => Opener::Changer,
+            _ => Opener::Writer,
+        })
+    }
+}
+
+/// Of a file below this size more is read while it is made known to the kernel.
+const SHORTCUT_BYTES: u64 = 128 << 10;
 
 /// What the file holds: as the gate found it, or as it is now.
 pub(super) fn found(

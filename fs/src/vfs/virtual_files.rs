@@ -176,7 +176,7 @@ impl Vfs {
         file: VirtualFile,
         flags: OFlags,
         caller: Caller,
-    ) -> Result<HandleId, Error> {
+    ) -> Result<Handle, Error> {
         if flags & OFlags::ACCMODE != OFlags::RDONLY || flags.contains(OFlags::TRUNC) {
             return Err(Error::ReadOnly);
         }
@@ -198,7 +198,7 @@ impl Vfs {
                 OpenVirtual::Directory(VirtualDirectory { file, bundles, reader })
             }
         };
-        Ok(self.handles.insert(Handle::Virtual(Arc::new(opened))))
+        Ok(Handle::Virtual(Arc::new(opened)))
     }
 
     /// Whether listing this directory looks into attestations, which takes its time.

@@ -1,0 +1,54 @@
+//! Files of the store that the kernel reads by itself (passthrough).
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
+
+use fuser::BackingId;
+use rustix::io::Errno;
+
+use crate::{meter::meter, vfs::Shortcut};
+
+/// Makes shortcuts, until it turns out that there are none on this mount.
+#[derive(Debug, Default)]
+pub(super) struct Shortcuts {
+    impossible: AtomicBool,
+}
+
+impl Shortcuts {
+    /// Makes a file of the store known to the kernel, by `register`. None where that is not possible: it takes
+    /// `CAP_SYS_ADMIN` in the first user namespace, Linux 6.9, and a store that is not stacked on others
+    /// itself.
+    pub(super) fn make(&self, register: impl FnOnce() -> io::Result<BackingId>) -> Option<Shortcut> {
+        if self.impossible.load(Relaxed) {
+            return None;
+        }
+        match register() {
+            Ok(known) => {
+                meter().passed();
+                Some(Shortcut(Arc::new(known)))
+            }
+            Err(error) => {
+                if is_for_good(&error) && !self.impossible.swap(true, Relaxed) {
+                    tracing::info!(%error, "no passthrough on this mount: reads go through this process");
+                }
+                None
+            }
+        }
+    }
+}
+
+/// What the kernel knows the file by.
+pub(super) fn known_as(shortcut: &Shortcut) -> &BackingId {
+    shortcut.0.downcast_ref().expect("all shortcuts are made here")
+}
+
+/// Whether the next one will fail in the same way.
+fn is_for_good(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::PERM | Errno::OPNOTSUPP | Errno::NOTTY | Errno::INVAL | Errno::LOOP))
+}

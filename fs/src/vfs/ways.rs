@@ -1,0 +1,320 @@
+//! The way in which the kernel reads and writes each open file, and which ways go together.
+//!
+//! One inode is read past us, by the kernel from the file of the store, or through us, and not both at a time:
+//! a wrong mix is refused by the kernel, as EIO of the application's open (`fs/fuse/iomode.c`). So the first
+//! who opens a file decides for those who come while it is open.
+//!
+//! ```text
+//!  None --reads, may pass us-----------> Passthrough
+//!  None --writes what it began---------> Direct
+//!  None --any other--------------------> Cached
+//!
+//!  Passthrough --may pass us-----------> Passthrough, by the same shortcut
+//!  Passthrough --writes----------------> its reads and writes come to us, what it maps is the store's
+//!  Passthrough --must not pass us------> refused
+//!  Direct --any------------------------> Direct
+//!  Cached --any------------------------> Cached
+//!  any --the last one closes-----------> None
+//! ```
+//!
+//! A file that is open for direct I/O and mapped is cached by the kernel, which tells nobody: so nobody passes
+//! us while one is open. We hear of a close after the kernel has done it: what we take for open may not be, and
+//! never the other way round.
+
+use std::fmt::Debug;
+
+use crate::error::Error;
+
+/// Who opens a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Opener {
+    /// Reads what nobody has to see being read. For a small file a shortcut costs more than it saves: it is
+    /// only joined.
+    Reader { small: bool },
+    /// Reads, and each read is verified.
+    VerifiedReader,
+    /// Writes what begins with it, or never reads.
+    Writer,
+    /// Reads and changes what is there.
+    Changer,
+}
+
+/// How the kernel treats one open file. `S` stands for what it knows the file of the store by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way<S> {
+    /// Through us, and the kernel keeps pages.
+    Cached,
+    /// Through us, and the kernel keeps none.
+    Direct,
+    /// Past us.
+    Passthrough(S),
+    /// Reads and writes come to us; what is mapped is the file of the store.
+    PassthroughDirect(S),
+}
+
+/// How all who have one file open have it open.
+#[derive(Debug)]
+pub(crate) struct Ways<S>(Option<Common<S>>);
+
+#[derive(Debug)]
+struct Common<S> {
+    opens: u64,
+    way: Way<S>,
+}
+
+impl<S> Default for Ways<S> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<S: Clone + Debug> Ways<S> {
+    /// The way of one who opens the file, who is to [leave](Self::leave) it in the end. `shortcut` makes the file
+    /// of the store known to the kernel, where that is possible.
+    ///
+    /// # Errors
+    /// [`Error::InUse`] when reads must come to us and others have them pass us.
+    pub(crate) fn enter(
+        &mut self,
+        opener: Opener,
+        shortcut: impl FnOnce() -> Option<S>,
+    ) -> Result<Way<S>, Error> {
+        match &mut self.0 {
+            Some(common) => {
+                let way = common.way.joined_by(opener)?;
+                common.opens += 1;
+                Ok(way)
+            }
+            None => {
+                let way = Way::begun_by(opener, shortcut);
+                self.0 = Some(Common { opens: 1, way: way.clone() });
+                Ok(way)
+            }
+        }
+    }
+
+    /// One who has the file open closes it.
+    pub(crate) fn leave(&mut self) {
+        if let Some(common) = &mut self.0 {
+            common.opens -= 1;
+            if common.opens == 0 {
+                self.0 = None;
+            }
+        }
+    }
+}
+
+impl<S: Clone> Way<S> {
+    fn begun_by(opener: Opener, shortcut: impl FnOnce() -> Option<S>) -> Self {
+        match opener {
+            Opener::Reader { small: false } => shortcut().map_or(Self::Cached, Self::Passthrough),
+            Opener::Writer => Self::Direct,
+            Opener::Reader { small: true } | Opener::VerifiedReader | Opener::Changer => Self::Cached,
+        }
+    }
+
+    fn joined_by(&self, opener: Opener) -> Result<Self, Error> {
+        match (self, opener) {
+            (Self::Passthrough(_), Opener::VerifiedReader) => Err(Error::InUse),
+            (Self::Passthrough(shortcut), Opener::Writer | Opener::Changer) => {
+                Ok(Self::PassthroughDirect(shortcut.clone()))
+            }
+            (way, _) => Ok(way.clone()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the kernel keeps of one inode, after `fs/fuse/iomode.c`: those who have it cached count up, those
+    /// who have it from the store count down.
+    #[derive(Clone, Debug, Default)]
+    struct Kernel {
+        cached: u32,
+        passed: u32,
+        shortcut: Option<u32>,
+    }
+
+    /// One open file as the kernel sees it.
+    #[derive(Clone, Copy, Debug)]
+    struct Open {
+        way: Way<u32>,
+        mapped: bool,
+        closed: bool,
+    }
+
+    impl Kernel {
+        /// None is EIO.
+        fn open(&mut self, way: Way<u32>) -> Option<()> {
+            match way {
+                Way::Cached if self.passed > 0 => return None,
+                Way::Cached => self.cached += 1,
+                Way::Direct if self.passed > 0 => return None,
+                Way::Direct => {}
+                Way::Passthrough(shortcut) | Way::PassthroughDirect(shortcut) => {
+                    if self.cached > 0 || self.shortcut.is_some_and(|known| known != shortcut) {
+                        return None;
+                    }
+                    self.passed += 1;
+                    self.shortcut = Some(shortcut);
+                }
+            }
+            Some(())
+        }
+
+        /// None is ENODEV.
+        fn map(&mut self, way: Way<u32>) -> Option<()> {
+            if way == Way::Direct {
+                (self.passed == 0).then_some(())?;
+                self.cached += 1;
+            }
+            Some(())
+        }
+
+        fn close(&mut self, open: Open) {
+            match open.way {
+                Way::Cached => self.cached -= 1,
+                Way::Direct => self.cached -= u32::from(open.mapped),
+                Way::Passthrough(_) | Way::PassthroughDirect(_) => {
+                    self.passed -= 1;
+                    if self.passed == 0 {
+                        self.shortcut = None;
+                    }
+                }
+            }
+        }
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Open(Opener),
+        /// The n-th open file is mapped, closed, and we hear of the close.
+        Map(usize),
+        Close(usize),
+        Hear(usize),
+    }
+
+    const OPENERS: [Opener; 5] = [
+        Opener::Reader { small: false },
+        Opener::Reader { small: true },
+        Opener::VerifiedReader,
+        Opener::Writer,
+        Opener::Changer,
+    ];
+
+    /// Lives through all histories of so many more steps.
+    fn explore(ways: &Ways<u32>, kernel: &Kernel, open: &[Open], steps: u32, made: u32) -> u64 {
+        if steps == 0 {
+            return 1;
+        }
+        let opens = OPENERS.into_iter().map(Step::Open);
+        let others = (0..open.len()).flat_map(|n| [Step::Map(n), Step::Close(n), Step::Hear(n)]);
+        opens
+            .chain(others)
+            .map(|step| {
+                let (mut ways, mut kernel, mut open) = (ways.copied(), kernel.clone(), open.to_vec());
+                let mut made = made;
+                if !live(step, &mut ways, &mut kernel, &mut open, &mut made) {
+                    return 0;
+                }
+                explore(&ways, &kernel, &open, steps - 1, made)
+            })
+            .sum()
+    }
+
+    /// Whether the step is possible.
+    fn live(
+        step: Step,
+        ways: &mut Ways<u32>,
+        kernel: &mut Kernel,
+        open: &mut Vec<Open>,
+        made: &mut u32,
+    ) -> bool {
+        match step {
+            Step::Open(opener) => {
+                let shortcut = || {
+                    *made += 1;
+                    Some(*made)
+                };
+                let Ok(way) = ways.enter(opener, shortcut) else {
+                    assert_eq!(opener, Opener::VerifiedReader);
+                    return true;
+                };
+                assert!(kernel.open(way).is_some(), "{way:?} {kernel:?} {open:?}");
+                if opener == Opener::VerifiedReader {
+                    assert!(matches!(way, Way::Cached | Way::Direct), "its reads come to us");
+                }
+                open.push(Open { way, mapped: false, closed: false });
+            }
+            Step::Map(n) => {
+                if open[n].mapped || open[n].closed {
+                    return false;
+                }
+                assert!(kernel.map(open[n].way).is_some(), "{kernel:?} {open:?}");
+                open[n].mapped = true;
+            }
+            Step::Close(n) => {
+                if open[n].closed {
+                    return false;
+                }
+                kernel.close(open[n]);
+                open[n].closed = true;
+            }
+            Step::Hear(n) => {
+                if !open[n].closed {
+                    return false;
+                }
+                ways.leave();
+                open.remove(n);
+            }
+        }
+        true
+    }
+
+    impl Ways<u32> {
+        fn copied(&self) -> Self {
+            Self(self.0.as_ref().map(|common| Common { opens: common.opens, way: common.way }))
+        }
+    }
+
+    #[test]
+    fn no_history_of_opens_ends_in_an_error_of_the_kernel() {
+        let histories = explore(&Ways::default(), &Kernel::default(), &[], 7, 0);
+        assert!(histories > 100_000, "{histories}");
+    }
+
+    #[test]
+    fn without_a_shortcut_reads_come_to_us() {
+        let mut ways = Ways::<u32>::default();
+        assert_eq!(ways.enter(Opener::Reader { small: false }, || None), Ok(Way::Cached));
+        // As long as that one reads, no other is offered one.
+        let offered = || unreachable!("others have it cached");
+        assert_eq!(ways.enter(Opener::Reader { small: false }, offered), Ok(Way::Cached));
+    }
+
+    #[test]
+    fn a_verified_reader_never_has_its_pages_from_the_store() {
+        let mut ways = Ways::default();
+        assert_eq!(ways.enter(Opener::Reader { small: false }, || Some(1)), Ok(Way::Passthrough(1)));
+        assert_eq!(ways.enter(Opener::VerifiedReader, || Some(2)), Err(Error::InUse));
+        ways.leave();
+        assert_eq!(ways.enter(Opener::VerifiedReader, || Some(2)), Ok(Way::Cached));
+        assert_eq!(ways.enter(Opener::Reader { small: false }, || Some(3)), Ok(Way::Cached));
+    }
+
+    #[test]
+    fn the_last_one_to_close_leaves_nothing() {
+        let mut ways = Ways::default();
+        for _ in 0..2 {
+            assert_eq!(ways.enter(Opener::Writer, || Some(1)), Ok(Way::Direct));
+            assert_eq!(ways.enter(Opener::Changer, || Some(1)), Ok(Way::Direct));
+            ways.leave();
+            assert_eq!(ways.enter(Opener::Reader { small: false }, || Some(1)), Ok(Way::Direct));
+            ways.leave();
+            ways.leave();
+        }
+        assert!(ways.0.is_none());
+    }
+}

@@ -39,8 +39,9 @@ pub enum Error {
     /// [`Fact::Refused`](crate::Fact) as well.
     #[error("published content cannot be changed")]
     Published,
-    /// Somebody has the file open whose every read is verified, and would read the change.
-    #[error("open elsewhere for verified reading")]
+    /// Somebody else has the file open: to read what was judged, where this one wants to change it, or so
+    /// that what a mapping stores would be read. Told as [`Fact::Refused`](crate::Fact) as well.
+    #[error("open elsewhere")]
     InUse,
     /// The bytes that the backing store gave are not those of the content's digest.
     #[error("the bytes do not have their digest")]

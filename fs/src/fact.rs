@@ -1,6 +1,6 @@
 use std::{ffi::OsString, fmt, os::unix::ffi::OsStringExt, path::PathBuf};
 
-use attestfs_attestation::unescaped;
+use attestfs_attestation::{escaped, unescaped};
 use attestfs_digest::{Digests, Sha256};
 use serde::{Deserialize, Serialize};
 
@@ -96,6 +96,18 @@ pub enum Unsealed {
     Unreadable(String),
 }
 
+impl fmt::Display for Process {
+    /// For sentences: `process 7 (/usr/bin/python3)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(pid) = self.pid else { return f.write_str("a process that cannot be seen") };
+        write!(f, "process {pid}")?;
+        match &self.executable {
+            Some(program) => write!(f, " ({})", escaped(program.as_bytes())),
+            None => Ok(()),
+        }
+    }
+}
+
 /// What a mount tells the control plane, in the order in which it happened. A journal of these is
 /// all that lineage is made of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -182,7 +194,7 @@ pub enum Fact {
         version: RunVersion,
     },
     /// The gate refused to let this content be read, or would have in audit mode; or what was
-    /// published was to be changed. Told when it happens; the same refusal to the same process not
+    /// published, or is being read, was to be changed. Told when it happens; the same refusal to the same process not
     /// twice within a second.
     Refused {
         /// By which name.

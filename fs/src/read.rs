@@ -7,7 +7,7 @@ use attestfs_digest::Outboard;
 use crate::{
     error::Error,
     fact::Process,
-    run::{Opened, Run, Tracked, Verification},
+    run::{Hold, Opened, Run, Tracked, Verification},
 };
 
 /// One open for reading.
@@ -20,11 +20,13 @@ pub(crate) struct ReadHandle {
     pub(crate) verification: Option<Arc<Verification>>,
     /// Looked up where a read may fail in a way that has to be told.
     pub(crate) by: Process,
+    /// Of one that was judged: nobody else changes it.
+    pub(crate) _hold: Option<Hold>,
 }
 
 impl ReadHandle {
     pub(crate) fn reading(&self) -> Reading<'_> {
-        let Self { run, tracked, opened, verification, by } = self;
+        let Self { run, tracked, opened, verification, by, .. } = self;
         Reading { run, tracked, opened, verification: verification.as_ref(), by }
     }
 }

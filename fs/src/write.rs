@@ -19,7 +19,7 @@ use crate::{
     gate::{Admitted, Permit},
     identity::Identity,
     read::Reading,
-    run::{Change, Content, Follower, Opened, Place, Run, Tracked, Verification},
+    run::{Change, Follower, Hold, Opened, Place, Run, Tracked, Verification},
 };
 
 /// One open that may write. Dropped at RELEASE; the last one of a file lets its content settle.
@@ -30,6 +30,7 @@ pub(crate) struct WriteHandle {
     opened: Opened,
     by: Process,
     permit: Permit,
+    hold: Hold,
     /// Not if it was opened for writing only.
     reads: bool,
     verification: Option<Arc<Verification>>,
@@ -40,6 +41,10 @@ pub(crate) struct WriteHandle {
 }
 
 impl WriteHandle {
+    /// Of a file that is held open as it was `admitted`, or else for writing.
+    ///
+    /// # Errors
+    /// [`Error::InUse`] when somebody else is in the way.
     pub(crate) fn new(
         run: Arc<Run>,
         tracked: Arc<Tracked>,
@@ -47,13 +52,16 @@ impl WriteHandle {
         by: Process,
         permit: Permit,
         admitted: Option<Admitted>,
-    ) -> Self {
-        tracked.content().writers += 1;
-        let verification = admitted.as_ref().and_then(|admitted| admitted.verify(&run, &tracked));
+    ) -> Result<Self, Error> {
+        let verification = admitted.as_ref().and_then(|admitted| admitted.verify(&tracked));
         let reads = admitted.is_some();
-        Self { tracked, run, opened, by, permit, reads, verification, lost: Mutex::default(),
-            maps_past_us: AtomicBool::default(),
-        }
+        let hold = match admitted.and_then(Admitted::into_hold) {
+            Some(hold) => hold,
+            None => permit.hold(&run, &tracked, &by)?,
+        };
+        tracked.content().writers += 1;
+        let (lost, maps_past_us) = (Mutex::default(), AtomicBool::default());
+        Ok(Self { tracked, run, opened, by, permit, hold, reads, verification, lost, maps_past_us })
     }
 
     /// # Errors
@@ -130,7 +138,8 @@ impl WriteHandle {
             return Ok(());
         }
         let change = Change { tracked: &self.tracked, opened: &self.opened, by: &self.by };
-        ask_again(&self.run, &self.permit, &mut self.tracked.content_as_it_is(), change)
+        self.permit.check_again(&self.run, &mut self.tracked.content_as_it_is(), change)?;
+        self.permit.check_readers(&self.run, change, Some(&self.hold))
     }
 
     fn tell_lost(&self) -> Result<(), Error> {
@@ -232,8 +241,13 @@ impl WriteHandle {
     ) -> Result<T, Error> {
         let mut content = self.tracked.content_as_it_is();
         let change = Change { tracked: &self.tracked, opened: &self.opened, by: &self.by };
-        ask_again(&self.run, &self.permit, &mut content, change)?;
-        self.run.change(&mut content, change, operation, follow)
+        let Self { run, permit, hold, .. } = self;
+        permit.check_again(run, &mut content, change)?;
+        let operation = |opened: &Opened| {
+            permit.check_readers(run, change, Some(hold))?;
+            operation(opened)
+        };
+        run.change(&mut content, change, operation, follow)
     }
 }
 
@@ -254,29 +268,14 @@ pub(crate) fn truncate_unopened(
     let place = change.tracked.line().enter();
     place.wait_to_be_first();
     let mut content = change.tracked.content_as_it_is();
-    ask_again(run, permit, &mut content, change)?;
-    run.change(
-        &mut content,
-        change,
-        |opened| Ok(opened.backing.truncate(&opened.file, length)?),
-        |hasher, ()| hasher.resized(length),
-    )?;
+    permit.check_again(run, &mut content, change)?;
+    let truncate = |opened: &Opened| {
+        permit.check_readers(run, change, None)?;
+        Ok(opened.backing.truncate(&opened.file, length)?)
+    };
+    run.change(&mut content, change, truncate, |hasher, ()| hasher.resized(length))?;
     run.settle(change.tracked, &mut content, change.opened);
     Ok(())
-}
-
-/// Asked at each change: somebody may have opened the file for verified reading, and it may have been
-/// published, since this one was opened.
-fn ask_again(
-    run: &Run,
-    permit: &Permit,
-    content: &mut Content,
-    change: Change<'_>,
-) -> Result<(), Error> {
-    if permit.keeps_off_readers() && change.tracked.is_verified_against(run) {
-        return Err(Error::InUse);
-    }
-    permit.check_again(run, content, change)
 }
 
 pub(crate) fn drop_privilege_bits(opened: &Opened) -> Result<(), Error> {

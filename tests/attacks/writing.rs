@@ -11,9 +11,9 @@ use std::{
 use rustix::{fs::FallocateFlags, io::Errno};
 
 use crate::{
-    guarded::policy,
-    lab::{Finish, Lab},
-    mounted::{Mounted, mount, unmount_all_at},
+    guarded::{is_refused, policy},
+    lab::{Finish, Lab, eventually},
+    mounted::{Mounted, attribute, mount, unmount_all_at},
     needs,
     scene::{assert_holds, with_model},
 };
@@ -76,7 +76,7 @@ fn published_content_is_not_written_through_a_second_mount() {
     assert_holds(&lab.path("tree/model/weights.bin"), "weights");
 }
 
-// Stands on `ask_again` (fs/src/write.rs), asked at the first change of each version.
+// Stands on `Permit::check_again` (fs/src/gate/permit.rs), asked at the first change of each version.
 #[test]
 fn published_content_is_not_written_through_a_descriptor_that_was_opened_before() {
     let Some(lab) = Lab::new() else { return };
@@ -117,6 +117,8 @@ fn a_descriptor_of_a_stage_that_has_ended_does_not_change_what_another_published
     fs::write(&file, "second").unwrap();
     stage(&["close", "mnt"]);
     assert_eq!(errno(held.write_at(b"evil", 0)), Some(Errno::PERM));
+    drop(held);
+    eventually("nobody writes to it", || fs::read(&file).is_ok());
     assert_holds(&file, "second");
 }
 
@@ -133,7 +135,7 @@ print('stored', flush=True)
 sys.stdin.readline()
 ";
 
-// Stands on `Vfs::page_cache` (fs/src/vfs/opening.rs): pages of what somebody vouches for are read anew.
+// Stands on `Guard::hold` (fs/src/gate/guard.rs): it is not read as long as somebody may write to it.
 #[test]
 fn a_mapping_from_before_the_publication_shows_nobody_what_it_stores() {
     let Some(lab) = Lab::new() else { return };
@@ -156,7 +158,7 @@ fn a_mapping_from_before_the_publication_shows_nobody_what_it_stores() {
     stage(&["open", "mnt", "--stage", "second", "--out", "shared"]);
     fs::write(&file, vec![b'B'; 8192]).unwrap();
     stage(&["close", "mnt"]);
-    assert_eq!(fs::read(&file).unwrap(), vec![b'B'; 8192]);
+    assert_eq!(errno(fs::read(&file)), Some(Errno::TXTBSY));
     let mut tell = python.stdin.take().unwrap();
     tell.write_all(b"\n").unwrap();
     assert_eq!(said.next().unwrap().unwrap(), "stored");
@@ -165,4 +167,56 @@ fn a_mapping_from_before_the_publication_shows_nobody_what_it_stores() {
     drop(tell);
     python.wait().unwrap();
     assert_eq!(fs::read(lab.path("tree/shared/weights.bin")).unwrap(), vec![b'B'; 8192]);
+}
+
+/// Maps a file, and stores into the mapping when it is told to.
+const STORING: &str = "import mmap, sys
+with open(sys.argv[1], 'rb+') as f:
+    pages = mmap.mmap(f.fileno(), 0)
+print('mapped', flush=True)
+sys.stdin.readline()
+pages[:4] = b'EVIL'
+print('stored', flush=True)
+sys.stdin.readline()
+";
+
+// Stands on `Guard::hold` (fs/src/gate/guard.rs) and `WriteHandle::new` (fs/src/write.rs).
+#[test]
+fn what_a_mapping_of_a_model_that_came_along_stores_reaches_no_other_reader() {
+    if !needs::programs(&["python3"]) {
+        return;
+    }
+    for level in ["stat", "rehash"] {
+        let Some(lab) = with_model() else { return };
+        policy(&lab, level);
+        let state = lab.directory("elsewhere");
+        let options = ["--policy", "policy.toml", "--state", state.to_str().unwrap()];
+        let mounted = Mounted::new(&lab, "tree", "mnt", &options);
+        let weights = mounted.path.join("model/weights.bin");
+        let reader = File::open(&weights).unwrap();
+        let mut writer = File::options();
+        writer.read(true).write(true);
+        let busy = Some(Errno::TXTBSY);
+        assert_eq!(errno(writer.open(&weights)), busy, "{level}");
+        drop(reader);
+        eventually("nobody reads it", || writer.open(&weights).is_ok());
+        eventually("nobody writes it", || fs::read(&weights).is_ok());
+        let mut python = Command::new("python3");
+        let python = python.args(["-c", STORING]).arg(&weights);
+        let mut python = python.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut said = BufReader::new(python.stdout.take().unwrap()).lines();
+        assert_eq!(said.next().unwrap().unwrap(), "mapped");
+        assert_eq!(errno(fs::read(&weights)), busy, "{level}");
+        assert!(verdict(&weights).contains("open for writing"));
+        python.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+        assert_eq!(said.next().unwrap().unwrap(), "stored");
+        assert_eq!(errno(fs::read(&weights)), busy, "{level}");
+        drop(python.stdin.take());
+        python.wait().unwrap();
+        eventually("its stores are judged", || is_refused(&weights));
+    }
+}
+
+fn verdict(path: &Path) -> String {
+    attribute(path, "user.attestfs.verdict").unwrap()
 }

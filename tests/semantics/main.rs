@@ -7,6 +7,7 @@ mod digests;
 mod files;
 mod gate;
 mod lineage;
+mod sharing;
 mod sightings;
 mod stage;
 mod virtual_files;

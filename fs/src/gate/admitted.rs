@@ -6,15 +6,16 @@ use attestfs_digest::{Digests, Outboard};
 use super::hashing::Hashed;
 use crate::{
     identity::Identity,
-    run::{Run, Tracked, Verification},
+    run::{Hold, Tracked, Verification},
 };
 
 /// Leave to read one content. Only the gate makes one.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Admitted {
     pub(super) reason: Reason,
     found: Option<(Identity, Digests)>,
     outboard: Option<Arc<Outboard>>,
+    hold: Option<Hold>,
 }
 
 /// Why a content may be read.
@@ -49,13 +50,18 @@ impl fmt::Display for Reason {
 
 impl Admitted {
     pub(super) fn without_look(reason: Reason) -> Self {
-        Self { reason, found: None, outboard: None }
+        Self { reason, found: None, outboard: None, hold: None }
     }
 
     /// After a look at the content.
     pub(super) fn found(reason: Reason, identity: Identity, hashed: &Hashed) -> Self {
         let found = Some((identity, hashed.digests));
-        Self { reason, found, outboard: hashed.outboard.clone() }
+        Self { reason, found, outboard: hashed.outboard.clone(), hold: None }
+    }
+
+    /// As long as what it leads to is open, others are kept from changing it.
+    pub(super) fn holding(self, hold: Option<Hold>) -> Self {
+        Self { hold, ..self }
     }
 
     /// For an open that truncates: there is nothing to be read that was there before.
@@ -79,8 +85,14 @@ impl Admitted {
     }
 
     /// Begins to verify what is read of the file, if that is wanted.
-    pub(crate) fn verify(&self, run: &Arc<Run>, tracked: &Tracked) -> Option<Arc<Verification>> {
+    pub(crate) fn verify(&self, tracked: &Tracked) -> Option<Arc<Verification>> {
         let (found, outboard) = self.found.zip(self.outboard.as_ref())?;
-        Some(tracked.verify(run, found, outboard))
+        Some(tracked.verify(found, outboard))
+    }
+
+    /// What keeps others from changing it: whoever has the file open keeps this. None where nothing
+    /// had to be judged, and in audit mode where somebody was in the way.
+    pub(crate) fn into_hold(self) -> Option<Hold> {
+        self.hold
     }
 }

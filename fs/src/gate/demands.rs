@@ -226,7 +226,8 @@ mod tests {
         let (run, links) = (Run::idle(Box::new(Deaf)), Links::default());
         let tracked = run.track(opened.stat().unwrap().identity.file);
         let (origin, sightings) = (directory.path(), Sightings::default());
-        let wanted = &Wanted { run: &run, tracked: &tracked, opened: &opened, origin, sightings };
+        let (run, tracked, opened, usage) = (&run, &tracked, &opened, None);
+        let wanted = &Wanted { run, tracked, opened, origin, usage, sightings };
         let guarded = |patience| {
             let lock = None;
             let grounds = Grounds { policy: Some(&policy), lock, links: &links, wanted, patience };

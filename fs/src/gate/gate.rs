@@ -22,7 +22,7 @@ use crate::{
     meter::meter,
     port::{BundleSource, Clock, PublishedFile},
     read::Reading,
-    run::{Guards, Run},
+    run::{Guards, InTheWay, Run},
 };
 
 /// What a gate goes by.
@@ -97,7 +97,7 @@ impl Gate {
             meter().admitted(Reason::Unguarded);
             return Decision::Made(Ok(Admitted::without_look(Reason::Unguarded)));
         };
-        match guard.decide(wanted, patience) {
+        match guard.decide(wanted, patience, by) {
             Ok(admitted) => {
                 meter().admitted(admitted.reason);
                 if let (Reason::Vouched(_) | Reason::Locked, Some((identity, _))) =
@@ -111,7 +111,7 @@ impl Gate {
             Err(Stop::Elsewhere(hashing)) => Decision::AfterHashing(hashing),
             Err(Stop::Failed(error)) => Decision::Made(Err(error)),
             Err(Stop::Refused(refused)) => {
-                Decision::Made(self.refuse(guard, wanted, &refused, &by()))
+                Decision::Made(self.refuse(guard, wanted, *refused, &by()))
             }
         }
     }
@@ -182,7 +182,7 @@ impl Gate {
 
     /// What can be said of a file without hashing it. None of one that nothing guards.
     pub(crate) fn verdict(&self, wanted: &Wanted<'_>) -> Option<Verdict> {
-        match self.guard.as_ref()?.decide(wanted, Patience::NoHashing) {
+        match self.guard.as_ref()?.decide(wanted, Patience::NoHashing, &Process::default) {
             Ok(admitted) => Verdict::of(&admitted),
             Err(Stop::Refused(refused)) => Some(Verdict::Refused {
                 reason: refused.refusal.to_string(),
@@ -219,11 +219,6 @@ impl Gate {
         policy.is_some_and(|policy| names.iter().any(|name| policy.rule_for(&name.path).is_some()))
     }
 
-    /// Whether what is refused is kept back; not in audit mode.
-    pub(super) fn enforces(&self) -> bool {
-        self.guard.as_ref().is_some_and(Guard::enforces)
-    }
-
     /// Whether somebody may be refused.
     pub(crate) fn guards(&self) -> bool {
         self.guard.as_ref().is_some_and(Guard::is_needed)
@@ -257,17 +252,18 @@ impl Gate {
         &self,
         guard: &Guard,
         wanted: &Wanted<'_>,
-        refused: &Refused,
+        refused: Refused,
         by: &Process,
     ) -> Result<Admitted, Error> {
-        self.tell(guard, wanted.run, refused, by);
+        self.tell(guard, wanted.run, &refused, by);
         if refused.enforced {
-            return Err(Error::Refused);
+            return Err(refused.error());
         }
-        Ok(match &refused.found {
+        let admitted = match &refused.found {
             Some((identity, hashed)) => Admitted::found(Reason::Tolerated, *identity, hashed),
             None => Admitted::without_look(Reason::Tolerated),
-        })
+        };
+        Ok(admitted.holding(refused.hold))
     }
 
     /// Tells why a file may not be changed. Nobody is kept from reading: it counts as no refusal of
@@ -279,9 +275,27 @@ impl Gate {
         by: &dyn Fn() -> Process,
     ) {
         if let Some(guard) = &self.guard {
-            let refused = Refused { path, refusal, enforced: true, found: None };
+            let refused = Refused { path, refusal, enforced: true, found: None, hold: None };
             tell_news(guard, run, &refused, &by());
         }
+    }
+
+    /// Somebody else has the file open and is in the way of who wants to change it. Tells it, and as
+    /// little is it a refusal to read.
+    ///
+    /// # Errors
+    /// [`Error::InUse`]; not in audit mode.
+    pub(super) fn keep_apart(
+        &self,
+        run: &Run,
+        path: TreePath,
+        in_the_way: &InTheWay,
+        by: &dyn Fn() -> Process,
+    ) -> Result<(), Error> {
+        let Some(guard) = &self.guard else { return Ok(()) };
+        let refused = guard.kept_apart(path, in_the_way);
+        tell_news(guard, run, &refused, &by());
+        if refused.enforced { Err(refused.error()) } else { Ok(()) }
     }
 
     fn tell(&self, guard: &Guard, run: &Run, refused: &Refused, by: &Process) {
@@ -294,7 +308,7 @@ impl Gate {
 
 impl Guards for Gate {
     fn keeps_back(&self, names: &[TreePath]) -> bool {
-        self.enforces() && Guards::guards(self, names)
+        self.guard.as_ref().is_some_and(Guard::enforces) && Guards::guards(self, names)
     }
 
     fn guards(&self, names: &[TreePath]) -> bool {

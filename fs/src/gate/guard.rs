@@ -14,7 +14,12 @@ use super::{
     verdict::{Refused, Stop},
     verity,
 };
-use crate::{backing::Stat, fact::TreePath, identity::Identity};
+use crate::{
+    backing::Stat,
+    fact::{Process, TreePath},
+    identity::Identity,
+    run::{Hold, Holder, InTheWay, Usage},
+};
 
 /// A gate that has something to go by.
 #[derive(Debug)]
@@ -51,12 +56,13 @@ impl Guard {
         &self,
         wanted: &Wanted<'_>,
         patience: Patience<'_>,
+        by: &dyn Fn() -> Process,
     ) -> Result<Admitted, Stop> {
         if !self.is_needed() {
             return Ok(Admitted::without_look(Reason::Unguarded));
         }
         for _ in 0..ATTEMPTS {
-            match self.decide_once(wanted, patience) {
+            match self.decide_once(wanted, patience, by) {
                 Err(Stop::Changed) => {}
                 decided => return decided,
             }
@@ -65,7 +71,12 @@ impl Guard {
     }
 
     /// The checks in the order of this module's parent.
-    fn decide_once(&self, wanted: &Wanted<'_>, patience: Patience<'_>) -> Result<Admitted, Stop> {
+    fn decide_once(
+        &self,
+        wanted: &Wanted<'_>,
+        patience: Patience<'_>,
+        by: &dyn Fn() -> Process,
+    ) -> Result<Admitted, Stop> {
         let stat = wanted.opened.stat()?;
         // 1. A rule guards one of the names, or the data is locked.
         let demands = self.demands(wanted, &stat, patience)?;
@@ -92,20 +103,82 @@ impl Guard {
         let found = Some((identity, hashed.clone()));
         // 5. The lock has it.
         if let Some((path, refusal)) = demands.not_locked(&content, &identity) {
-            return Err(Refused { path, refusal, enforced: true, found }.into());
+            return Err(Refused { path, refusal, enforced: true, found, hold: None }.into());
         }
         // 6. Each guarded name is attested.
-        if let Some(refused) = demands.forbidden() {
-            return Err(self.refused(refused, found).into());
-        }
         let (source, now) = (self.parts.source.as_ref(), self.parts.clock.now());
         let asked = Asked { wanted, content, source, now, patience };
-        for guarded in &demands.guarded {
-            let judged = self.judging.judge(guarded, &asked)?;
-            judged.map_err(|refusal| self.refused(guarded.told(refusal, wanted), found.clone()))?;
+        let not_attested = self.not_attested(&demands, &asked)?;
+        let refused = match not_attested.map(|refused| self.refused(refused, found)) {
+            Some(refused) if refused.enforced || self.parts.lock.is_none() => {
+                return Err(refused.into());
+            }
+            refused => refused,
+        };
+        // 7. Nobody else can change what was looked at.
+        let hold = self.hold(wanted, (&identity, &hashed), by)?;
+        if let Some(refused) = refused {
+            return Err(Refused { hold, ..refused }.into());
         }
         let reason = demands.level().map_or(Reason::Locked, Reason::Vouched);
-        Ok(Admitted::found(reason, identity, &hashed))
+        Ok(Admitted::found(reason, identity, &hashed).holding(hold))
+    }
+
+    /// The first guarded name, if there is one, under which nobody attests the content, and why.
+    fn not_attested(
+        &self,
+        demands: &Demands<'_>,
+        asked: &Asked<'_>,
+    ) -> Result<Option<(TreePath, Refusal)>, Stop> {
+        if let Some(refused) = demands.forbidden() {
+            return Ok(Some(refused));
+        }
+        for guarded in &demands.guarded {
+            if let Err(refusal) = self.judging.judge(guarded, asked)? {
+                return Ok(Some(guarded.told(refusal, asked.wanted)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Holds the file open with the content of this identity, as it is wanted.
+    ///
+    /// # Errors
+    /// Somebody else may write to it, or it has changed.
+    fn hold(
+        &self,
+        wanted: &Wanted<'_>,
+        (identity, hashed): (&Identity, &Hashed),
+        by: &dyn Fn() -> Process,
+    ) -> Result<Option<Hold>, Stop> {
+        let Wanted { run, tracked, opened, .. } = *wanted;
+        let owner = run.owner();
+        let refuse = |in_the_way: &InTheWay| {
+            let found = Some((*identity, hashed.clone()));
+            Refused { found, ..self.kept_apart(wanted.path(), in_the_way) }
+        };
+        let Some(usage) = wanted.usage else {
+            let in_the_way = tracked.in_the_way_of(Usage::Reads, owner);
+            return in_the_way.map_or(Ok(None), |in_the_way| Err(refuse(&in_the_way).into()));
+        };
+        let holder = Holder { owner, by: by() };
+        // A change of others lies before, and is seen, or asks for those who hold the file.
+        let _order = tracked.in_order();
+        let hold = tracked.hold(usage, holder).map_err(|in_the_way| refuse(&in_the_way))?;
+        if opened.stat()?.identity != *identity {
+            return Err(Stop::Changed);
+        }
+        Ok(Some(hold))
+    }
+
+    /// Somebody is in the way of who wants to read or change a file.
+    pub(super) fn kept_apart(&self, path: TreePath, in_the_way: &InTheWay) -> Refused {
+        let name = path.path.clone();
+        let refusal = match in_the_way {
+            InTheWay::Writer(by) => Refusal::OpenForWriting { name, by: by.to_string() },
+            InTheWay::Reader(by) => Refusal::OpenForReading { name, by: by.to_string() },
+        };
+        Refused { path, refusal, enforced: self.keeps_apart(), found: None, hold: None }
     }
 
     /// # Errors
@@ -205,7 +278,7 @@ impl Guard {
         (path, refusal): (TreePath, Refusal),
         found: Option<(Identity, Hashed)>,
     ) -> Refused {
-        Refused { path, refusal, enforced: self.enforces(), found }
+        Refused { path, refusal, enforced: self.enforces(), found, hold: None }
     }
 
     fn unverified(&self, path: TreePath, reason: String) -> Stop {
@@ -213,10 +286,14 @@ impl Guard {
         self.unseen(path, refusal.into())
     }
 
-    /// Of content that nobody could look at. A lock has no audit mode.
+    /// Of content that nobody could look at.
     fn unseen(&self, path: TreePath, refusal: Refusal) -> Stop {
-        let enforced = self.enforces() || self.parts.lock.is_some();
-        Refused { path, refusal, enforced, found: None }.into()
+        Refused { path, refusal, enforced: self.keeps_apart(), found: None, hold: None }.into()
+    }
+
+    /// Whether anything is refused that is no matter of one rule alone. A lock has no audit mode.
+    pub(super) fn keeps_apart(&self) -> bool {
+        self.enforces() || self.parts.lock.is_some()
     }
 
     pub(super) fn enforces(&self) -> bool {

@@ -8,7 +8,7 @@ use crate::{
     fact::{Process, TreePath},
     identity::Identity,
     port::PublishedFile,
-    run::{Change, Content, Run, Tracked},
+    run::{Change, Content, Hold, Holder, InTheWay, Run, Tracked, Usage},
 };
 
 /// Leave to change a file in one run. Asked again at each change: what was published since it was opened
@@ -54,9 +54,44 @@ impl Permit {
         Err(error)
     }
 
-    /// Whether nobody may put bytes before the eyes of somebody else who has them verified.
-    pub(crate) fn keeps_off_readers(&self) -> bool {
-        self.gate.enforces()
+    /// Holds the file open for writing, where nothing that is read had to be judged. Tells who is in the way.
+    ///
+    /// # Errors
+    /// [`Error::InUse`].
+    pub(crate) fn hold(&self, run: &Run, tracked: &Tracked, by: &Process) -> Result<Hold, Error> {
+        let holder = || Holder { owner: run.owner(), by: by.clone() };
+        tracked.hold(Usage::Writes, holder()).or_else(|in_the_way| {
+            self.keep_apart(run, tracked, &in_the_way, by)?;
+            Ok(tracked.hold_anyway(Usage::Writes, holder()))
+        })
+    }
+
+    /// Whether nobody else reads what `run` is about to change, through what it holds open itself if it
+    /// does. Tells who does.
+    ///
+    /// # Errors
+    /// [`Error::InUse`].
+    pub(crate) fn check_readers(
+        &self,
+        run: &Run,
+        change: Change<'_>,
+        own: Option<&Hold>,
+    ) -> Result<(), Error> {
+        match change.tracked.in_the_way_of_change(run.owner(), own) {
+            Some(in_the_way) => self.keep_apart(run, change.tracked, &in_the_way, change.by),
+            None => Ok(()),
+        }
+    }
+
+    fn keep_apart(
+        &self,
+        run: &Run,
+        tracked: &Tracked,
+        in_the_way: &InTheWay,
+        by: &Process,
+    ) -> Result<(), Error> {
+        let path = tracked.path_or_former().unwrap_or_else(TreePath::nowhere);
+        self.gate.keep_apart(run, path, in_the_way, &|| by.clone())
     }
 
     /// The same for a file that is open. The answer holds as long as nobody else changes the file and

@@ -7,7 +7,7 @@ use super::{
     admitted::{Admitted, Reason},
     hashing::{Elsewhere, Hashed},
 };
-use crate::{error::Error, fact::TreePath, identity::Identity};
+use crate::{error::Error, fact::TreePath, identity::Identity, run::Hold};
 
 /// What `user.attestfs.verdict` says of a guarded file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +69,7 @@ impl From<Error> for Stop {
 }
 
 /// One refusal.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Refused {
     pub(super) path: TreePath,
     pub(super) refusal: Refusal,
@@ -77,9 +77,19 @@ pub(super) struct Refused {
     pub(super) enforced: bool,
     /// The content, as far as it was looked at.
     pub(super) found: Option<(Identity, Hashed)>,
+    /// Of content that may be read all the same, and that the lock has.
+    pub(super) hold: Option<Hold>,
 }
 
 impl Refused {
+    /// What whoever is refused is answered.
+    pub(super) fn error(&self) -> Error {
+        match self.refusal {
+            Refusal::OpenForWriting { .. } | Refusal::OpenForReading { .. } => Error::InUse,
+            _ => Error::Refused,
+        }
+    }
+
     pub(super) fn sha256(&self) -> Option<Sha256> {
         self.found.as_ref().map(|(_, hashed)| hashed.digests.sha256)
     }

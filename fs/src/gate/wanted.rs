@@ -10,7 +10,7 @@ use crate::{
     error::Error,
     fact::TreePath,
     names::Sighted,
-    run::{Opened, Run, Tracked},
+    run::{Opened, Run, Tracked, Usage},
 };
 
 /// Content that somebody wants to read.
@@ -23,6 +23,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) opened: &'a Opened,
     /// The absolute path of the backing tree: what statements call it.
     pub(crate) origin: &'a Path,
+    /// How the file is to be held open. Not at all by whoever only wants to know what the gate says.
+    pub(crate) usage: Option<Usage>,
     pub(crate) sightings: Sightings,
 }
 
@@ -150,7 +152,8 @@ mod tests {
         let (run, links, root) = (Run::idle(Box::new(Deaf)), Links::default(), Place::root(0));
         let tracked = run.track(stat.identity.file);
         let (origin, sightings) = (directory.path(), Sightings::default());
-        let wanted = Wanted { run: &run, tracked: &tracked, opened: &opened, origin, sightings };
+        let (run, tracked, opened, usage) = (&run, &tracked, &opened, None);
+        let wanted = Wanted { run, tracked, opened, origin, usage, sightings };
         let look = || -> Vec<String> {
             let names = wanted.look(&stat, &links).unwrap().names.into_iter();
             let aliased = |aliases: Vec<Alias>| aliases.into_iter().map(|alias| alias.path);

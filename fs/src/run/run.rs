@@ -16,6 +16,7 @@ use super::{
     activity::Activity,
     content::{Content, State},
     following::Following,
+    holders::Owner,
     material::Materials,
     seal::{Follower, Sealer},
     tracked::Tracked,
@@ -58,8 +59,8 @@ pub struct Run {
     pub(super) materials: Materials,
     pub(super) sealer: Sealer,
     pub(super) guards: OnceLock<Arc<dyn Guards>>,
-    /// Nobody's: see [`Run::idle`].
-    idle: bool,
+    /// Whose its open files are.
+    owner: Owner,
     files: Mutex<HashMap<FileKey, Arc<Tracked>>>,
     versions: AtomicU64,
 }
@@ -103,7 +104,8 @@ impl Run {
         inputs: Inputs,
         limits: Limits,
     ) -> Arc<Self> {
-        let run = Arc::new(Self::new(recorder, Materials::new(known, inputs), limits, false));
+        let owner = Owner::Run(RUNS.fetch_add(1, Ordering::Relaxed));
+        let run = Arc::new(Self::new(recorder, Materials::new(known, inputs), limits, owner));
         Sealer::start(&run);
         Materials::start(&run);
         run
@@ -114,10 +116,15 @@ impl Run {
     /// `recorder`.
     pub fn idle(recorder: Box<dyn Recorder>) -> Arc<Self> {
         let materials = Materials::new(Box::new(NothingKnown), Inputs::None);
-        Arc::new(Self::new(recorder, materials, Limits::default(), true))
+        Arc::new(Self::new(recorder, materials, Limits::default(), Owner::Nobody))
     }
 
-    fn new(recorder: Box<dyn Recorder>, materials: Materials, limits: Limits, idle: bool) -> Self {
+    fn new(
+        recorder: Box<dyn Recorder>,
+        materials: Materials,
+        limits: Limits,
+        owner: Owner,
+    ) -> Self {
         Self {
             recorder,
             limits,
@@ -125,7 +132,7 @@ impl Run {
             materials,
             sealer: Sealer::default(),
             guards: OnceLock::new(),
-            idle,
+            owner,
             files: Mutex::default(),
             versions: AtomicU64::new(1),
         }
@@ -139,7 +146,12 @@ impl Run {
 
     /// Whether this is nobody's run.
     pub fn is_idle(&self) -> bool {
-        self.idle
+        self.owner == Owner::Nobody
+    }
+
+    /// Whose what it opens is.
+    pub(crate) fn owner(&self) -> Owner {
+        self.owner
     }
 
     /// How many files the run read or wrote so far.
@@ -184,7 +196,7 @@ impl Run {
         opened: &Opened,
         by: impl FnOnce() -> Process,
     ) {
-        if self.idle {
+        if self.is_idle() {
             return;
         }
         let mut content = tracked.content();
@@ -275,10 +287,10 @@ impl Run {
         }
         content.changes += 1;
         content.move_on(before, after);
-        if self.idle {
+        content.written_over = change.tracked.verification_count();
+        if self.is_idle() {
             return result;
         }
-        content.written_over = change.tracked.verification_count();
         content.build_on(&before);
         if after.size == 0 {
             content.tainted = false;
@@ -301,7 +313,7 @@ impl Run {
     /// same, settling finds out.
     pub(super) fn notice_change_past_us(&self, content: &mut Content, change: Change<'_>) {
         let (Some(known), Ok(now)) = (content.identity(), change.opened.stat()) else { return };
-        if self.idle || known == now.identity || matches!(content.state, State::Written { .. }) {
+        if self.is_idle() || known == now.identity || matches!(content.state, State::Written { .. }) {
             return;
         }
         content.changes += 1;
@@ -469,6 +481,9 @@ impl Run {
         RunVersion(self.versions.fetch_add(1, Ordering::Relaxed))
     }
 }
+
+/// Numbers of runs: each has its own, in this process.
+static RUNS: AtomicU64 = AtomicU64::new(1);
 
 /// An output with more names is not told again at each change: a program that links a file n times
 /// would make a journal of n * n names.

@@ -5,6 +5,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::{
     content::Content,
+    holders::{Holder, Holders, InTheWay, Number, Owner, Usage},
     line::Line,
     run::Run,
     verification::{Verification, Verifications},
@@ -32,6 +33,20 @@ struct Shared {
     order: Mutex<()>,
     line: Line,
     verifications: Mutex<Verifications>,
+    holders: Mutex<Holders>,
+}
+
+/// An open file is held as long as this lives: see [`Usage`].
+#[derive(Debug)]
+pub(crate) struct Hold {
+    shared: Arc<Shared>,
+    number: Number,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.shared.holders.lock().leave(self.number);
+    }
 }
 
 impl Tracked {
@@ -42,6 +57,7 @@ impl Tracked {
             order: Mutex::default(),
             line: Line::default(),
             verifications: Mutex::default(),
+            holders: Mutex::default(),
         };
         Self { shared: Arc::new(shared), content: Mutex::default(), earlier: None }
     }
@@ -73,7 +89,7 @@ impl Tracked {
 
     /// Keeps those out who have the file open in another run, so that each change lies between two
     /// looks at the identity. Taken when the content is locked.
-    pub(super) fn in_order(&self) -> MutexGuard<'_, ()> {
+    pub(crate) fn in_order(&self) -> MutexGuard<'_, ()> {
         self.shared.order.lock()
     }
 
@@ -98,11 +114,10 @@ impl Tracked {
     /// through what was opened before and in other runs too.
     pub(crate) fn verify(
         &self,
-        run: &Arc<Run>,
         found: (Identity, Digests),
         outboard: &Arc<Outboard>,
     ) -> Arc<Verification> {
-        self.shared.verifications.lock().begin(run, found, outboard)
+        self.shared.verifications.lock().begin(found, outboard)
     }
 
     /// Against what the file is verified for whoever has it open, if somebody wants that.
@@ -110,9 +125,31 @@ impl Tracked {
         self.shared.verifications.lock().newest()
     }
 
-    /// Whether somebody has the file open for verified reading who must not see what `run` writes.
-    pub(crate) fn is_verified_against(&self, run: &Run) -> bool {
-        self.shared.verifications.lock().are_in_the_way_of(run)
+    /// Holds the file open, unless somebody is in the way.
+    pub(crate) fn hold(&self, usage: Usage, holder: Holder) -> Result<Hold, InTheWay> {
+        let number = self.shared.holders.lock().enter(usage, holder)?;
+        Ok(Hold { shared: Arc::clone(&self.shared), number })
+    }
+
+    /// Holds the file open where nobody is kept apart.
+    pub(crate) fn hold_anyway(&self, usage: Usage, holder: Holder) -> Hold {
+        let number = self.shared.holders.lock().enter_anyway(usage, holder);
+        Hold { shared: Arc::clone(&self.shared), number }
+    }
+
+    /// Who keeps `owner` from holding the file so.
+    pub(crate) fn in_the_way_of(&self, usage: Usage, owner: Owner) -> Option<InTheWay> {
+        self.shared.holders.lock().in_the_way_of(usage, owner)
+    }
+
+    /// Who keeps `owner` from changing the file, through what it holds open itself if it does.
+    pub(crate) fn in_the_way_of_change(
+        &self,
+        owner: Owner,
+        own: Option<&Hold>,
+    ) -> Option<InTheWay> {
+        let own = own.map(|hold| hold.number);
+        self.shared.holders.lock().in_the_way_of_change(owner, own)
     }
 
     /// How many verifications of the file there have been by now.

@@ -106,7 +106,7 @@ impl Vfs {
         }
         // What stays of the content was there before: it is taken, as with an append.
         let (kept, file) = (regular.clone(), opened.clone());
-        self.when_admitted(regular, opened, caller, move |vfs, admitted| {
+        self.when_admitted((regular, opened), None, caller, move |vfs, admitted| {
             let (run, found) = (&kept.tenure.run, found(&admitted, &file)?);
             run.opened(&kept.tracked, found, &file, || vfs.processes.of(caller));
             vfs.finish_truncation(&kept, &file, length, caller)

@@ -118,7 +118,7 @@ impl Vfs {
     fn open_made(&self, inode: &Arc<Inode>, file: File, by: Process) -> Result<Ready, Error> {
         let regular = inode.regular().ok_or(Error::Invalid)?;
         let admitted = Some(Admitted::emptied());
-        let writer = self.write_handle(regular, self.opened(file), by, admitted);
+        let writer = self.write_handle(regular, self.opened(file), by, admitted)?;
         writer.truncate(0)?;
         Ok(Ready::made(Arc::clone(inode), writer))
     }

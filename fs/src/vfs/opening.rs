@@ -18,7 +18,7 @@ use crate::{
     gate::{Admitted, Decision, Elsewhere, News, Patience, Permit, Sightings, Waiting, Wanted},
     identity::Identity,
     read::ReadHandle,
-    run::{Caller, Change, Opened},
+    run::{Caller, Change, Opened, Usage},
     write::{WriteHandle, truncate_unopened},
 };
 
@@ -75,6 +75,7 @@ struct Opening {
 struct AtGate {
     regular: Regular,
     opened: Opened,
+    usage: Option<Usage>,
     by: Process,
     sightings: Sightings,
 }
@@ -140,8 +141,12 @@ impl Vfs {
         if opening.access == OFlags::WRONLY {
             return Answer::Now(self.finish_open(opening, None));
         }
-        let (regular, opened) = (opening.regular.clone(), opening.opened.clone());
-        self.when_admitted(regular, opened, caller, move |vfs, admitted| {
+        let file = (opening.regular.clone(), opening.opened.clone());
+        let usage = match opening.access {
+            OFlags::RDONLY => Usage::Reads,
+            _ => Usage::ReadsAndWrites,
+        };
+        self.when_admitted(file, Some(usage), caller, move |vfs, admitted| {
             vfs.finish_open(opening, Some(admitted))
         })
     }
@@ -220,8 +225,9 @@ impl Vfs {
         let by = if admitted.is_verified() { by() } else { Process::default() };
         let Regular { tenure, tracked } = regular;
         let run = Arc::clone(&tenure.run);
-        let verification = admitted.verify(&run, &tracked);
-        Ok(ReadHandle { run, tracked, opened, verification, by })
+        let verification = admitted.verify(&tracked);
+        let hold = admitted.into_hold();
+        Ok(ReadHandle { run, tracked, opened, verification, by, _hold: hold })
     }
 
     fn writer(&self, opening: Opening, admitted: Option<Admitted>) -> Result<WriteHandle, Error> {
@@ -231,7 +237,7 @@ impl Vfs {
             None => (opened.stat()?.identity, None),
         };
         let by = self.processes.of(caller);
-        let writer = self.write_handle(regular, opened, by, admitted);
+        let writer = self.write_handle(regular, opened, by, admitted)?;
         if truncates {
             writer.truncate(0)?;
         } else if found.0.size > 0 {
@@ -247,10 +253,11 @@ impl Vfs {
         opened: Opened,
         by: Process,
         admitted: Option<Admitted>,
-    ) -> WriteHandle {
+    ) -> Result<WriteHandle, Error> {
         let permit = self.permit(&regular);
         let Regular { tenure, tracked } = regular;
-        WriteHandle::new(Arc::clone(&tenure.run), tracked, opened, by, permit, admitted)
+        let run = Arc::clone(&tenure.run);
+        WriteHandle::new(run, tracked, opened, by, permit, admitted)
     }
 
     /// `O_TRUNC`, which Linux grants to readers as well, if they may write.
@@ -265,28 +272,29 @@ impl Vfs {
         truncate_unopened(&regular.tenure.run, &self.permit(regular), change, 0)
     }
 
-    /// Asks the gate whether a file may be read, and goes on when it has said yes.
+    /// Asks the gate whether a file may be read, and held open for this `usage` if it stays open. Goes
+    /// on when it has said yes.
     pub(super) fn when_admitted<T: 'static>(
         self: &Arc<Self>,
-        regular: Regular,
-        opened: Opened,
+        (regular, opened): (Regular, Opened),
+        usage: Option<Usage>,
         caller: Caller,
         go_on: impl FnOnce(&Self, Admitted) -> Result<T, Error> + Send + 'static,
     ) -> Answer<T> {
         let by = || self.processes.of(caller);
-        let wanted = self.wanted(&regular, &opened);
+        let wanted = self.wanted(&regular, &opened, usage);
         if let Decision::Made(answer) = self.gate.admit(&wanted, Patience::None, &by) {
             return Answer::Now(answer.and_then(|admitted| go_on(self, admitted)));
         }
         // The caller's entry in proc is looked at now: a signal may take the caller away.
         let (vfs, by, sightings) = (Arc::clone(self), by(), wanted.sightings);
         let judge = move || {
-            let wanted = Wanted { sightings, ..vfs.wanted(&regular, &opened) };
+            let wanted = Wanted { sightings, ..vfs.wanted(&regular, &opened, usage) };
             let decision = vfs.gate.admit(&wanted, Patience::NoHashing, &|| by.clone());
             if let Decision::Made(answer) = decision {
                 return Answer::Now(answer.and_then(|admitted| go_on(&vfs, admitted)));
             }
-            let at_gate = AtGate { sightings: wanted.sightings, regular, opened, by };
+            let at_gate = AtGate { sightings: wanted.sightings, regular, opened, usage, by };
             Answer::Later(Box::new(move || vfs.admit_after_hashing(at_gate, None, go_on)))
         };
         Answer::Later(Box::new(judge))
@@ -299,8 +307,8 @@ impl Vfs {
         news: Option<&News>,
         go_on: impl FnOnce(&Self, Admitted) -> Result<T, Error> + Send + 'static,
     ) -> Answer<T> {
-        let AtGate { regular, opened, by, sightings } = at_gate;
-        let wanted = Wanted { sightings, ..self.wanted(&regular, &opened) };
+        let AtGate { regular, opened, usage, by, sightings } = at_gate;
+        let wanted = Wanted { sightings, ..self.wanted(&regular, &opened, usage) };
         let waiting = Waiting { connection: &self.connection, news };
         match self.gate.admit(&wanted, Patience::WhileConnected(waiting), &|| by.clone()) {
             Decision::Made(answer) => {
@@ -308,17 +316,22 @@ impl Vfs {
             }
             Decision::Later => Answer::Now(Err(Error::Refused)),
             Decision::AfterHashing(hashing) => {
-                let at_gate = AtGate { sightings: wanted.sightings, regular, opened, by };
+                let at_gate = AtGate { sightings: wanted.sightings, regular, opened, usage, by };
                 let again = move |news| self.admit_after_hashing(at_gate, Some(&news), go_on);
                 Answer::AfterHashing(hashing, Box::new(again))
             }
         }
     }
 
-    pub(super) fn wanted<'a>(&'a self, regular: &'a Regular, opened: &'a Opened) -> Wanted<'a> {
+    pub(super) fn wanted<'a>(
+        &'a self,
+        regular: &'a Regular,
+        opened: &'a Opened,
+        usage: Option<Usage>,
+    ) -> Wanted<'a> {
         let origin: &Path = &self.options.origin;
         let (run, tracked) = (&regular.tenure.run, &regular.tracked);
-        Wanted { run, tracked, opened, origin, sightings: Sightings::default() }
+        Wanted { run, tracked, opened, origin, usage, sightings: Sightings::default() }
     }
 
     /// Whether a file may be changed. Tells why not.

@@ -114,7 +114,7 @@ impl Vfs {
         }
         let regular = inode.regular().ok_or(Error::NoAttribute)?;
         let opened = self.open_backing(inode, OFlags::RDONLY)?;
-        let verdict = self.gate.verdict(&self.wanted(&regular, &opened));
+        let verdict = self.gate.verdict(&self.wanted(&regular, &opened, None));
         Ok(verdict.map(|verdict| verdict.to_string()))
     }
 

@@ -17,8 +17,9 @@
 //! | 12 | nothing newer replaces it | [`crate::Rule::judge`] | [`crate::Admission`] |
 //! | 13 | the lock has it | [`crate::Lock::check`] | |
 //! | 14 | published content is not changed | the mount, of who writes | |
+//! | 15 | nobody else changes what is being read | the mount, of who opens or writes | |
 //!
-//! The last three are made by the gate of a mount, where a policy or a lock asks for them.
+//! The last ones are made by the gate of a mount, where a policy or a lock asks for them.
 //!
 //! What a source does not have is never taken for good: the artifact itself is refused without an
 //! attestation, and an ancestor that cannot be seen is reported as not seen. Beside a good model

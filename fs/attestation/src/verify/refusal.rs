@@ -217,11 +217,29 @@ pub enum Refusal {
         /// Which published it.
         attestation: Sha256,
     },
+    /// 15. Somebody else may write to it: others would read that before it can be verified.
+    #[error(
+        "{by} has '{name}' open for writing, and what it writes would be read before it is verified"
+    )]
+    OpenForWriting {
+        /// The file.
+        name: String,
+        /// Who has it open.
+        by: String,
+    },
+    /// 15. Somebody else reads it, who was admitted to what it holds.
+    #[error("{by} has '{name}' open, and was admitted to read what it holds")]
+    OpenForReading {
+        /// The file.
+        name: String,
+        /// Who has it open.
+        by: String,
+    },
 }
 
 impl Refusal {
     /// The titles of the checks, that of number 1 first.
-    pub const CHECKS: [&'static str; 14] = [
+    pub const CHECKS: [&'static str; 15] = [
         "an attestation is at hand",
         "its payload type is known",
         "its signer is trusted",
@@ -236,6 +254,7 @@ impl Refusal {
         "nothing newer replaces it",
         "the lock has it",
         "published content is not changed",
+        "nobody else changes what is being read",
     ];
 
     /// The number and the title of the check that failed.
@@ -315,6 +334,7 @@ impl Refusal {
             Self::Superseded { .. } => 12,
             Self::NotLocked { .. } | Self::LockMismatch { .. } => 13,
             Self::Immutable { .. } => 14,
+            Self::OpenForWriting { .. } | Self::OpenForReading { .. } => 15,
         }
     }
 
@@ -384,6 +404,8 @@ impl Refusal {
             Self::Immutable { .. } => {
                 "to replace it, name it with --out; or write a new file and rename it over this one"
             }
+            Self::OpenForWriting { .. } => CLOSE_THE_WRITER,
+            Self::OpenForReading { .. } => CLOSE_THE_READER,
             Self::LockMismatch { .. } => {
                 "restore the locked content; if the change is meant, take it into the lock with --lock-update"
             }
@@ -403,6 +425,11 @@ impl From<Difference> for Refusal {
         }
     }
 }
+
+const CLOSE_THE_WRITER: &str = "wait until it is closed there, with all its mappings; what is only to be read is safe from this in a mount with --read-only";
+
+const CLOSE_THE_READER: &str =
+    "write a new file and rename it over this one, or wait until it is closed there";
 
 fn did(outcome: OutcomeWord) -> &'static str {
     match outcome {

@@ -16,9 +16,13 @@ impl Moment {
         Self(Instant::now())
     }
 
+    pub(crate) fn elapsed(self) -> Duration {
+        self.0.elapsed()
+    }
+
     /// Whether somebody may still go by it.
     pub(crate) fn is_recent(self) -> bool {
-        self.0.elapsed() < RECENT
+        self.elapsed() < RECENT
     }
 
     /// How long somebody may still go by it.

@@ -15,7 +15,7 @@ use std::{
 
 use attestfs_attestation::{Lock, Locked, SigningKey, WrittenLock};
 use attestfs_digest::Sha256;
-use attestfs_fs::Fact;
+use attestfs_fs::{Fact, Inputs, LeftOut, Limits, Scope, TreePath, Unsealed};
 use rustix::{
     fs::{Mode, OFlags},
     io::Errno,
@@ -23,7 +23,7 @@ use rustix::{
 use sha2::Digest;
 
 use crate::{
-    common::{Store, can_mount},
+    common::{Scratch, Store, can_mount, digests_of},
     gate::{Lab, append, behind, errno, eventually, gate_with, policy, read_write, truncate},
 };
 
@@ -396,6 +396,34 @@ fn write_until(path: &Path, done: &AtomicBool) -> usize {
         thread::sleep(Duration::from_millis(25));
     }
     changes
+}
+
+#[test]
+fn a_file_that_somebody_has_open_for_writing_is_left_out_and_named() {
+    if !can_mount() {
+        return;
+    }
+    for open in [read_write, append] {
+        let mut scratch =
+            Scratch::with(|_| {}, Inputs::Opened, Limits::default(), |backing| backing);
+        let path = scratch.path("w");
+        fs::write(&path, b"0").unwrap();
+        let ended = open(&path).unwrap();
+        scratch.idle();
+        let nobodys = open(&path).unwrap();
+        scratch.begin("stage");
+        fs::write(&path, b"new").unwrap();
+        let own = open(&path).unwrap();
+        for writer in [ended, nobodys, own] {
+            let left_out = scratch.run.quiesce(&Scope::Run, Duration::from_millis(200));
+            let path = TreePath { tree: 0, path: "w".to_owned() };
+            assert_eq!(left_out, [LeftOut { path, unsealed: Unsealed::Open }]);
+            assert!(scratch.facts.sealed().is_empty());
+            drop(writer);
+        }
+        let sealed = scratch.check_digests();
+        assert_eq!(sealed["w"], digests_of(&scratch.stored("w")));
+    }
 }
 
 const WEIGHTS: &[u8] = b"w123 123 456 789";

@@ -25,13 +25,12 @@ impl Activity {
         }
     }
 
-    /// Waits until no file for which `concerns` holds is busy, no longer than `patience`. Answers
-    /// whether it came to that.
+    /// Waits until no file for which `concerns` holds is busy, no longer than `patience`.
     ///
     /// `concerns` must not lock a content: whoever changes one takes that lock first and ours next.
-    pub(crate) fn wait(&self, patience: Duration, concerns: impl Fn(&Tracked) -> bool) -> bool {
+    pub(crate) fn wait(&self, patience: Duration, concerns: impl Fn(&Tracked) -> bool) {
         let mut busy = self.busy.lock();
         let some = |busy: &mut HashMap<FileKey, Arc<Tracked>>| busy.values().any(|t| concerns(t));
-        !self.less.wait_while_for(&mut busy, some, patience).timed_out()
+        self.less.wait_while_for(&mut busy, some, patience);
     }
 }

@@ -115,6 +115,11 @@ impl Holders {
     ) -> Option<InTheWay> {
         another(&self.readers, owner, own).map(InTheWay::Reader)
     }
+
+    /// Whether somebody may change the file.
+    pub(super) fn may_change(&self) -> bool {
+        !self.writers.is_empty()
+    }
 }
 
 fn another(
@@ -172,7 +177,9 @@ mod tests {
         let mut holders = Holders::default();
         for usage in USAGES {
             let number = holders.enter(usage, holder(Owner::Run(1))).unwrap();
+            assert_eq!(holders.may_change(), usage != Usage::Reads, "{usage:?}");
             holders.leave(number);
+            assert!(!holders.may_change());
             let again = holders.enter(Usage::ReadsAndWrites, holder(Owner::Nobody)).unwrap();
             holders.leave(again);
         }

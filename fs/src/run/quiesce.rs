@@ -1,6 +1,6 @@
 //! Bringing a run, or a part of its files, to rest, so that it can be committed.
 
-use std::{thread, time::Duration};
+use std::{sync::Arc, thread, time::Duration};
 
 use super::{
     content::State,
@@ -67,13 +67,13 @@ impl Tracked {
 }
 
 impl Run {
-    /// Waits until every file in `scope` that the run changed has lost its writers and has its
-    /// digest, no longer than `patience`; then tells where all of them are now. Answers with those
-    /// that have no digest, by path.
+    /// Waits until every file in `scope` that the run changed has lost its writers, those of others
+    /// too, and has its digest, no longer than `patience`; then tells where all of them are now. Answers
+    /// with those that have no digest that stays, by path.
     ///
     /// Other files go on being written meanwhile.
     pub fn quiesce(&self, scope: &Scope, patience: Duration) -> Vec<LeftOut> {
-        let _at_rest = self.activity.wait(patience, |tracked| scope.covers(tracked));
+        self.wait_for_rest(scope, patience);
         let mut left_out: Vec<LeftOut> = self
             .tracked_files()
             .iter()
@@ -97,10 +97,27 @@ impl Run {
     /// When something that the run made in one of `scopes` lost a guarded name that still counts.
     fn renamed(&self, scopes: &[Scope]) -> Option<Moment> {
         let guards = self.guards.get()?.as_ref();
-        let is_meant = |tracked: &Tracked| scopes.iter().any(|scope| scope.covers(tracked));
-        let files = self.tracked_files().into_iter();
-        let outputs = files.filter(|it| is_meant(it) && it.content().own_version().is_some());
+        let outputs = scopes.iter().flat_map(|scope| self.outputs(scope));
         outputs.filter_map(|tracked| tracked.renamed(guards)).max()
+    }
+
+    /// Who changes a file keeps it busy until it has its digest. Who has it open and has not changed it
+    /// yet still may, be it by a mapping.
+    fn wait_for_rest(&self, scope: &Scope, patience: Duration) {
+        let began = Moment::now();
+        let left = || patience.saturating_sub(began.elapsed());
+        let concerns = |tracked: &Tracked| scope.covers(tracked);
+        self.activity.wait(patience, concerns);
+        for tracked in self.outputs(scope) {
+            tracked.wait_for_writers(left());
+        }
+        self.activity.wait(left(), concerns);
+    }
+
+    fn outputs(&self, scope: &Scope) -> impl Iterator<Item = Arc<Tracked>> {
+        let is_output = |tracked: &Tracked| tracked.content().own_version().is_some();
+        let files = self.tracked_files().into_iter();
+        files.filter(move |tracked| scope.covers(tracked) && is_output(tracked))
     }
 
     /// Tells the file's name if it changed since it was last told. Answers with the file when the
@@ -117,6 +134,7 @@ impl Run {
                 content.state = State::Unsealed { version, unsealed: unsealed.clone(), identity };
                 unsealed
             }
+            State::Sealed { .. } if tracked.is_open_for_writing() => Unsealed::Open,
             State::Sealed { .. } => {
                 if paths != content.told_paths {
                     self.tell_again(tracked, &mut content);
@@ -127,6 +145,10 @@ impl Run {
             _ => Unsealed::Open,
         };
         self.tell_unsealed(tracked, &mut content, version, unsealed.clone());
+        if matches!(content.state, State::Sealed { .. }) {
+            // To be told again when nobody has it open any more.
+            content.told_paths.clear();
+        }
         drop(content);
         paths.into_iter().next().map(|path| LeftOut { path, unsealed })
     }
@@ -134,7 +156,7 @@ impl Run {
 
 #[cfg(test)]
 mod tests {
-    use std::{ffi::OsStr, fs::File, sync::Arc};
+    use std::{ffi::OsStr, fs::File};
 
     use super::*;
     use crate::{

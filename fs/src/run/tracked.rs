@@ -1,7 +1,10 @@
-use std::sync::{Arc, Weak};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use attestfs_digest::{Digests, Outboard};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::{
     content::Content,
@@ -34,6 +37,7 @@ struct Shared {
     line: Line,
     verifications: Mutex<Verifications>,
     holders: Mutex<Holders>,
+    fewer_holders: Condvar,
 }
 
 /// An open file is held as long as this lives: see [`Usage`].
@@ -46,6 +50,7 @@ pub(crate) struct Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         self.shared.holders.lock().leave(self.number);
+        self.shared.fewer_holders.notify_all();
     }
 }
 
@@ -58,6 +63,7 @@ impl Tracked {
             line: Line::default(),
             verifications: Mutex::default(),
             holders: Mutex::default(),
+            fewer_holders: Condvar::new(),
         };
         Self { shared: Arc::new(shared), content: Mutex::default(), earlier: None }
     }
@@ -152,6 +158,18 @@ impl Tracked {
         self.shared.holders.lock().in_the_way_of_change(owner, own)
     }
 
+    /// Whether somebody has it open for writing, in whichever run.
+    pub(super) fn is_open_for_writing(&self) -> bool {
+        self.shared.holders.lock().may_change()
+    }
+
+    /// Waits until nobody has, no longer than `patience`.
+    pub(super) fn wait_for_writers(&self, patience: Duration) {
+        let mut holders = self.shared.holders.lock();
+        let may_change = |holders: &mut Holders| holders.may_change();
+        self.shared.fewer_holders.wait_while_for(&mut holders, may_change, patience);
+    }
+
     /// How many verifications of the file there have been by now.
     pub(super) fn verification_count(&self) -> u64 {
         self.shared.verifications.lock().count()
@@ -186,7 +204,7 @@ impl Tracked {
 
 #[cfg(test)]
 mod tests {
-    use std::{ffi::OsStr, fs::File, sync::mpsc, thread, time::Duration};
+    use std::{ffi::OsStr, fs::File, sync::mpsc, thread};
 
     use attestfs_digest::digests;
 

@@ -162,7 +162,8 @@ impl Filesystem for Adapter {
                 tracing::debug!(?capability, "the kernel does not offer this");
             }
         }
-        if self.vfs.may_be_passed() && config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok() {
+        if self.vfs.may_be_passed() && config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok()
+        {
             // The kernel allows 1 and 2.
             let depth = config.set_max_stack_depth(self.vfs.stack_depth());
             depth.map_err(|_nearest| io::ErrorKind::InvalidInput)?;

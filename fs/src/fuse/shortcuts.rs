@@ -23,7 +23,10 @@ impl Shortcuts {
     /// Makes a file of the store known to the kernel, by `register`. None where that is not possible: it takes
     /// `CAP_SYS_ADMIN` in the first user namespace, Linux 6.9, and a store that is not stacked on others
     /// itself.
-    pub(super) fn make(&self, register: impl FnOnce() -> io::Result<BackingId>) -> Option<Shortcut> {
+    pub(super) fn make(
+        &self,
+        register: impl FnOnce() -> io::Result<BackingId>,
+    ) -> Option<Shortcut> {
         if self.impossible.load(Relaxed) {
             return None;
         }
@@ -50,5 +53,8 @@ pub(super) fn known_as(shortcut: &Shortcut) -> &BackingId {
 /// Whether the next one will fail in the same way.
 fn is_for_good(error: &io::Error) -> bool {
     let errno = Errno::from_io_error(error);
-    matches!(errno, Some(Errno::PERM | Errno::OPNOTSUPP | Errno::NOTTY | Errno::INVAL | Errno::LOOP))
+    matches!(
+        errno,
+        Some(Errno::PERM | Errno::OPNOTSUPP | Errno::NOTTY | Errno::INVAL | Errno::LOOP)
+    )
 }

@@ -313,7 +313,8 @@ impl Run {
     /// same, settling finds out.
     pub(super) fn notice_change_past_us(&self, content: &mut Content, change: Change<'_>) {
         let (Some(known), Ok(now)) = (content.identity(), change.opened.stat()) else { return };
-        if self.is_idle() || known == now.identity || matches!(content.state, State::Written { .. }) {
+        if self.is_idle() || known == now.identity || matches!(content.state, State::Written { .. })
+        {
             return;
         }
         content.changes += 1;

@@ -169,11 +169,7 @@ impl Vfs {
     }
 
     /// `admitted` is none when the file is opened for nothing but writing.
-    fn finish_open(
-        &self,
-        opening: Opening,
-        admitted: Option<Admitted>,
-    ) -> Result<Ready, Error> {
+    fn finish_open(&self, opening: Opening, admitted: Option<Admitted>) -> Result<Ready, Error> {
         let page_cache = self.page_cache(&opening, admitted.as_ref())?;
         let opener = opening.opener(self.gate.verifies_reads())?;
         let inode = Arc::clone(&opening.inode);

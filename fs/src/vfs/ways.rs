@@ -109,7 +109,9 @@ impl<S: Clone> Way<S> {
         match opener {
             Opener::Reader { small: false } => shortcut().map_or(Self::Cached, Self::Passthrough),
             Opener::Writer => Self::Direct,
-            Opener::Reader { small: true } | Opener::VerifiedReader | Opener::Changer => Self::Cached,
+            Opener::Reader { small: true } | Opener::VerifiedReader | Opener::Changer => {
+                Self::Cached
+            }
         }
     }
 
@@ -214,7 +216,8 @@ mod tests {
         opens
             .chain(others)
             .map(|step| {
-                let (mut ways, mut kernel, mut open) = (ways.copied(), kernel.clone(), open.to_vec());
+                let (mut ways, mut kernel, mut open) =
+                    (ways.copied(), kernel.clone(), open.to_vec());
                 let mut made = made;
                 if !live(step, &mut ways, &mut kernel, &mut open, &mut made) {
                     return 0;
@@ -297,7 +300,10 @@ mod tests {
     #[test]
     fn a_verified_reader_never_has_its_pages_from_the_store() {
         let mut ways = Ways::default();
-        assert_eq!(ways.enter(Opener::Reader { small: false }, || Some(1)), Ok(Way::Passthrough(1)));
+        assert_eq!(
+            ways.enter(Opener::Reader { small: false }, || Some(1)),
+            Ok(Way::Passthrough(1))
+        );
         assert_eq!(ways.enter(Opener::VerifiedReader, || Some(2)), Err(Error::InUse));
         ways.leave();
         assert_eq!(ways.enter(Opener::VerifiedReader, || Some(2)), Ok(Way::Cached));

@@ -40,6 +40,14 @@ pub trait BundleSource: Publications + Send + Sync + Debug {
     /// The source cannot be read. The gate stays shut then.
     fn generation(&self) -> Result<u64, Unavailable>;
 
+    /// As [`BundleSource::generation`], of files alone: it may stay when nothing was published that is a file.
+    ///
+    /// # Errors
+    /// As [`BundleSource::generation`].
+    fn file_generation(&self) -> Result<u64, Unavailable> {
+        self.generation()
+    }
+
     /// The newest publication of this file: of the inode, whatever it holds by now.
     ///
     /// # Errors

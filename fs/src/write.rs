@@ -19,7 +19,7 @@ use crate::{
     gate::{Admitted, Permit},
     identity::Identity,
     read::Reading,
-    run::{Change, Follower, Hold, Opened, Place, Run, Tracked, Verification},
+    run::{Change, Content, Follower, Hold, Opened, Place, Run, Tracked, Verification},
 };
 
 /// One open that may write. Dropped at RELEASE; the last one of a file lets its content settle.
@@ -76,6 +76,12 @@ impl WriteHandle {
 
     pub(crate) fn file(&self) -> &File {
         &self.opened.file
+    }
+
+    /// What it is open on was just made, and is empty.
+    pub(crate) fn tell_made(&self, identity: Identity) {
+        let change = Change { tracked: &self.tracked, opened: &self.opened, by: &self.by };
+        self.run.made(change, identity);
     }
 
     /// What is stored in mappings of it goes to the store past us: whether something was is seen when it is
@@ -138,7 +144,19 @@ impl WriteHandle {
             return Ok(());
         }
         let change = Change { tracked: &self.tracked, opened: &self.opened, by: &self.by };
-        self.permit.check_again(&self.run, &mut self.tracked.content_as_it_is(), change)?;
+        let mut content = self.tracked.content_as_it_is();
+        self.allows(&mut content, change, &self.opened.stat()?.identity)
+    }
+
+    /// Whether the file of this identity may be changed now: since it was opened it may have been published, and
+    /// somebody may have been admitted to read it.
+    fn allows(
+        &self,
+        content: &mut Content,
+        change: Change<'_>,
+        identity: &Identity,
+    ) -> Result<(), Error> {
+        self.permit.check_again(&self.run, content, change, identity)?;
         self.permit.check_readers(&self.run, change, Some(&self.hold))
     }
 
@@ -241,13 +259,9 @@ impl WriteHandle {
     ) -> Result<T, Error> {
         let mut content = self.tracked.content_as_it_is();
         let change = Change { tracked: &self.tracked, opened: &self.opened, by: &self.by };
-        let Self { run, permit, hold, .. } = self;
-        permit.check_again(run, &mut content, change)?;
-        let operation = |opened: &Opened| {
-            permit.check_readers(run, change, Some(hold))?;
-            operation(opened)
-        };
-        run.change(&mut content, change, operation, follow)
+        let allows =
+            |content: &mut Content, identity: &Identity| self.allows(content, change, identity);
+        self.run.change(&mut content, change, allows, operation, follow)
     }
 }
 
@@ -268,12 +282,12 @@ pub(crate) fn truncate_unopened(
     let place = change.tracked.line().enter();
     place.wait_to_be_first();
     let mut content = change.tracked.content_as_it_is();
-    permit.check_again(run, &mut content, change)?;
-    let truncate = |opened: &Opened| {
-        permit.check_readers(run, change, None)?;
-        Ok(opened.backing.truncate(&opened.file, length)?)
+    let allows = |content: &mut Content, identity: &Identity| {
+        permit.check_again(run, content, change, identity)?;
+        permit.check_readers(run, change, None)
     };
-    run.change(&mut content, change, truncate, |hasher, ()| hasher.resized(length))?;
+    let truncate = |opened: &Opened| Ok(opened.backing.truncate(&opened.file, length)?);
+    run.change(&mut content, change, allows, truncate, |hasher, ()| hasher.resized(length))?;
     run.settle(change.tracked, &mut content, change.opened);
     Ok(())
 }

@@ -98,20 +98,20 @@ impl Permit {
     /// nothing is published.
     ///
     /// # Errors
-    /// As [`check`](Self::check), and those of `stat`.
+    /// As [`check`](Self::check).
     pub(crate) fn check_again(
         &self,
         run: &Run,
         content: &mut Content,
         change: Change<'_>,
+        identity: &Identity,
     ) -> Result<(), Error> {
         let Some(source) = self.gate.source() else { return Ok(()) };
-        let identity = change.opened.stat()?.identity;
         // Before the question: what is published meanwhile has it asked once more. A source that cannot
         // be asked gives no answer to remember.
-        let now = source.generation().ok().map(|generation| (identity, generation));
+        let now = source.file_generation().ok().map(|generation| (*identity, generation));
         if now.is_none() || content.permitted != now {
-            self.check(run, change.tracked, &identity, &|| change.by.clone())?;
+            self.check(run, change.tracked, identity, &|| change.by.clone())?;
             content.permitted = now;
         }
         Ok(())

@@ -204,7 +204,8 @@ mod tests {
         let change = Change { tracked: &tracked, opened, by: &Process::default() };
         let store = |opened: &Opened| Ok(opened.backing.write_at(&opened.file, b"w", 0)?);
         let content = &mut tracked.content();
-        run.change(content, change, store, |hasher, _| hasher.wrote(0, b"w")).unwrap();
+        run.change(content, change, |_, _| Ok(()), store, |hasher, _| hasher.wrote(0, b"w"))
+            .unwrap();
         (run, Arc::clone(&tracked))
     }
 

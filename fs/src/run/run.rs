@@ -270,16 +270,18 @@ impl Run {
     /// must not end up under a digest of what passed through it.
     ///
     /// # Errors
-    /// Those of `stat` and of `operation`.
+    /// Those of `stat`, of what `allows` it, and of `operation`.
     pub(crate) fn change<T>(
         &self,
         content: &mut Content,
         change: Change<'_>,
+        allows: impl FnOnce(&mut Content, &Identity) -> Result<(), Error>,
         operation: impl FnOnce(&Opened) -> Result<T, Error>,
         follow: impl FnOnce(&Follower, &T),
     ) -> Result<T, Error> {
         let _order = change.tracked.in_order();
         let before = change.opened.stat()?.identity;
+        allows(content, &before)?;
         let result = operation(change.opened);
         let after = change.opened.stat()?.identity;
         if result.is_err() && after == before {
@@ -321,6 +323,17 @@ impl Run {
         content.written_over = change.tracked.verification_count();
         content.build_on(&known);
         self.begin_version(content, change, now.identity);
+    }
+
+    /// An empty file that was just made is the run's own.
+    pub(crate) fn made(&self, change: Change<'_>, identity: Identity) {
+        if self.is_idle() {
+            return;
+        }
+        let mut content = change.tracked.content_as_it_is();
+        content.changes += 1;
+        content.tainted = false;
+        self.begin_version(&mut content, change, identity);
     }
 
     /// The content is the run's own from now on; `before` is what it was.

@@ -248,7 +248,8 @@ mod tests {
             Ok(opened.backing.write_at(&opened.file, &bytes, offset)?)
         };
         let change = Change { tracked, opened, by };
-        run.change(&mut tracked.content(), change, store, |hasher, _| hasher.wrote(offset, &bytes))
+        let content = &mut tracked.content();
+        run.change(content, change, |_, _| Ok(()), store, |hasher, _| hasher.wrote(offset, &bytes))
             .unwrap();
     }
 

@@ -19,6 +19,7 @@ use crate::{
     error::Error,
     fact::{Fact, Process, TreePath},
     gate::Admitted,
+    identity::Identity,
     run::{Caller, Change, Opened, Tracked},
     write::truncate_unopened,
 };
@@ -109,17 +110,23 @@ impl Vfs {
         let node = self.backing.node_of(&file)?;
         let stat = self.give_to(made, &node)?;
         let (inode, attributes) = self.enter_as(made.parent, made.name, (node, stat), None)?;
-        let opened = self.open_made(&inode, file, self.processes.of(made.caller));
+        let made_as = (&inode, attributes.stat.identity);
+        let opened = self.open_made(made_as, file, self.processes.of(made.caller));
         // Without an answer the kernel holds no reference.
         let handle = opened.inspect_err(|_| self.forget(inode.id, 1))?;
         Ok((attributes, handle))
     }
 
-    fn open_made(&self, inode: &Arc<Inode>, file: File, by: Process) -> Result<Ready, Error> {
+    fn open_made(
+        &self,
+        (inode, identity): (&Arc<Inode>, Identity),
+        file: File,
+        by: Process,
+    ) -> Result<Ready, Error> {
         let regular = inode.regular().ok_or(Error::Invalid)?;
         let admitted = Some(Admitted::emptied());
         let writer = self.write_handle(regular, self.opened(file), by, admitted)?;
-        writer.truncate(0)?;
+        writer.tell_made(identity);
         Ok(Ready::made(Arc::clone(inode), writer))
     }
 

@@ -11,6 +11,8 @@ use super::{
     VersionId,
     checks::{check_frozen, check_name},
     entries::{Entries, Transaction, View, database},
+    finding::Finding,
+    recent::Recent,
     recording,
     schema::{Counter, Key, RunNumber, SCHEMA, Table, decode},
 };
@@ -21,6 +23,7 @@ use super::{
 /// One operation writes at a time; those that read run beside each other and see no half of one.
 pub struct DiskStore {
     database: Db,
+    recent: Recent,
     lock: RwLock<()>,
 }
 
@@ -38,7 +41,7 @@ impl DiskStore {
     /// another version of attestfs wrote it, or the database fails.
     pub fn open(path: &Path) -> Result<Self, LineageError> {
         let database = open_patiently(path)?;
-        let store = Self { database, lock: RwLock::new(()) };
+        let store = Self { database, recent: Recent::default(), lock: RwLock::new(()) };
         store.check_schema(path)?;
         Ok(store)
     }
@@ -65,7 +68,7 @@ impl DiskStore {
     }
 
     fn view(&self) -> View<'_> {
-        View::of(&self.database, &self.lock)
+        View::of(&self.database, &self.recent, &self.lock)
     }
 
     /// One transaction. What `change` refuses leaves no trace.
@@ -73,7 +76,7 @@ impl DiskStore {
         &self,
         change: impl FnOnce(&mut Transaction<'_>) -> Result<T, LineageError>,
     ) -> Result<T, LineageError> {
-        let mut transaction = Transaction::on(&self.database, &self.lock);
+        let mut transaction = Transaction::on(&self.database, &self.recent, &self.lock);
         let answer = change(&mut transaction)?;
         transaction.commit()?;
         Ok(answer)
@@ -99,6 +102,7 @@ impl LineageStore for DiskStore {
             transaction.put_record(Key::run(Table::Runs, number), &run)?;
             transaction.put_number(Key::run(Table::Ingested, number), 0);
             transaction.put_number(Key::run_number(&id), number.0);
+            transaction.put(Key::run(Table::RunIds, number), id.0);
             transaction.mark(Key::run(Table::Unfinished, number));
             Ok(())
         })?;
@@ -213,8 +217,7 @@ impl LineageStore for DiskStore {
     }
 
     fn version_of(&self, identity: &Identity) -> Result<Option<VersionId>, LineageError> {
-        let view = self.view();
-        view.newest_below(&Key::identity(identity))
+        self.view().newest_of_identity(identity)
     }
 
     fn version_of_content(
@@ -222,8 +225,7 @@ impl LineageStore for DiskStore {
         file: &FileKey,
         sha256: &Sha256,
     ) -> Result<Option<VersionId>, LineageError> {
-        let view = self.view();
-        view.newest_below(&Key::content(file, sha256))
+        self.view().newest_of_content(file, sha256)
     }
 
     fn versions_of_digest(
@@ -231,9 +233,7 @@ impl LineageStore for DiskStore {
         sha256: &Sha256,
         limit: usize,
     ) -> Result<Vec<VersionId>, LineageError> {
-        let view = self.view();
-        let newest = view.numbers_below(&Key::digest(Table::ByDigest, sha256)).rev().take(limit);
-        newest.map(|number| Ok(VersionId(number?))).collect()
+        self.view().versions_of_digest(sha256, limit)
     }
 
     fn digests_of(&self, identities: &[Identity]) -> Result<Vec<Option<Digests>>, LineageError> {

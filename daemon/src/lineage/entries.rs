@@ -1,14 +1,19 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
+use attestfs_fs::RunVersion;
 use serde::{Deserialize, Serialize};
 use sled::{Batch, Tree};
 
 use super::{
     LineageError, Run, RunId, VersionId,
-    schema::{Counter, Key, RunNumber, Table, VersionRecord, decode, encode, last_number},
+    blocks::Blocks,
+    packing::{Block, Packed},
+    recent::Recent,
+    records::{Edge, Readings, VersionRecord},
+    schema::{Counter, EdgeEnd, Key, Place, RunNumber, Table, decode, encode, last_number},
 };
 
 /// What can be asked of the database, whether or not something is about to change.
@@ -46,9 +51,10 @@ pub(super) trait Entries {
             .ok_or_else(|| LineageError::Damaged { what: format!("run {} is missing", run.0) })
     }
 
-    fn version_if_known(&self, id: VersionId) -> Result<Option<VersionRecord>, LineageError> {
-        self.record("version", &Key::version(Table::Versions, id))
-    }
+    /// The keys that begin with `prefix`, in order. For prefixes that few keys have.
+    fn keys(&self, prefix: &Key) -> Result<Vec<Vec<u8>>, LineageError>;
+
+    fn version_if_known(&self, id: VersionId) -> Result<Option<VersionRecord>, LineageError>;
 
     fn version(&self, id: VersionId) -> Result<VersionRecord, LineageError> {
         self.version_if_known(id)?
@@ -60,6 +66,7 @@ pub(super) trait Entries {
 #[derive(Debug)]
 pub(super) struct View<'a> {
     tree: &'a Tree,
+    recent: &'a Recent,
     _guard: Guard<'a>,
 }
 
@@ -75,14 +82,46 @@ impl Entries for View<'_> {
     fn bytes(&self, key: &Key) -> Result<Option<Vec<u8>>, LineageError> {
         Ok(self.tree.get(key).map_err(database)?.map(|value| value.to_vec()))
     }
+
+    fn keys(&self, prefix: &Key) -> Result<Vec<Vec<u8>>, LineageError> {
+        self.scan(prefix).map(|entry| Ok(entry?.key)).collect()
+    }
+
+    fn version_if_known(&self, id: VersionId) -> Result<Option<VersionRecord>, LineageError> {
+        let Place { block, slot } = Place::version(id);
+        Ok(self.versions(&block)?.at(slot).cloned())
+    }
 }
 
 impl<'a> View<'a> {
     /// Waits until nobody writes.
-    pub(super) fn of(tree: &'a Tree, lock: &'a RwLock<()>) -> Self {
+    pub(super) fn of(tree: &'a Tree, recent: &'a Recent, lock: &'a RwLock<()>) -> Self {
         // The lock guards nothing that a panic could leave half done.
         let guard = lock.read().unwrap_or_else(PoisonError::into_inner);
-        Self { tree, _guard: Guard::Reading(guard) }
+        Self { tree, recent, _guard: Guard::Reading(guard) }
+    }
+
+    /// The versions that lie together under this key.
+    pub(super) fn versions(&self, key: &Key) -> Result<Arc<Block<VersionRecord>>, LineageError> {
+        self.recent.versions.get(key, || Ok(Arc::new(self.block(key)?)))
+    }
+
+    /// The name of a run.
+    pub(super) fn run_id(&self, run: RunNumber) -> Result<RunId, LineageError> {
+        self.recent.runs.get(&run, || {
+            let id = self.bytes(&Key::run(Table::RunIds, run))?;
+            let id = id.and_then(|id| String::from_utf8(id).ok()).map(RunId);
+            let what = || format!("the name of run {} is missing", run.0);
+            id.ok_or_else(|| LineageError::Damaged { what: what() })
+        })
+    }
+
+    /// The records under this key, if there are any.
+    pub(super) fn block<R: Packed>(&self, key: &Key) -> Result<Block<R>, LineageError> {
+        match self.tree.get(key).map_err(database)? {
+            Some(bytes) => Block::unpacked(&bytes),
+            None => Ok(Block::default()),
+        }
     }
 
     /// The entries whose key begins with `prefix`, in the order of their keys.
@@ -110,6 +149,9 @@ pub(super) struct Entry {
 pub(super) struct Transaction<'a> {
     before: View<'a>,
     writes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    versions: Blocks<VersionRecord>,
+    edges: Blocks<Edge>,
+    readers: Blocks<Readings>,
 }
 
 impl Entries for Transaction<'_> {
@@ -119,14 +161,36 @@ impl Entries for Transaction<'_> {
             None => self.before.bytes(key),
         }
     }
+
+    fn keys(&self, prefix: &Key) -> Result<Vec<Vec<u8>>, LineageError> {
+        let mut keys: BTreeSet<_> = self.before.keys(prefix)?.into_iter().collect();
+        let prefix = prefix.as_ref();
+        let from = self.writes.range(prefix.to_vec()..);
+        for (key, value) in from.take_while(|(key, _)| key.starts_with(prefix)) {
+            match value {
+                Some(_) => keys.insert(key.clone()),
+                None => keys.remove(key),
+            };
+        }
+        Ok(keys.into_iter().collect())
+    }
+
+    fn version_if_known(&self, id: VersionId) -> Result<Option<VersionRecord>, LineageError> {
+        self.versions.record(&self.before, Place::version(id))
+    }
 }
 
 impl<'a> Transaction<'a> {
     /// Waits until nobody reads or writes.
-    pub(super) fn on(tree: &'a Tree, lock: &'a RwLock<()>) -> Self {
+    pub(super) fn on(tree: &'a Tree, recent: &'a Recent, lock: &'a RwLock<()>) -> Self {
         let guard = lock.write().unwrap_or_else(PoisonError::into_inner);
-        let before = View { tree, _guard: Guard::Writing(guard) };
-        Self { before, writes: BTreeMap::new() }
+        Self {
+            before: View { tree, recent, _guard: Guard::Writing(guard) },
+            writes: BTreeMap::new(),
+            versions: Blocks::default(),
+            edges: Blocks::default(),
+            readers: Blocks::default(),
+        }
     }
 
     /// The entries as they were before anything was written.
@@ -138,28 +202,73 @@ impl<'a> Transaction<'a> {
     /// or nothing.
     pub(super) fn commit(self) -> Result<(), LineageError> {
         let mut batch = Batch::default();
-        for (key, value) in self.writes {
+        let blocks = self.versions.packed().chain(self.edges.packed()).chain(self.readers.packed());
+        for (key, value) in self.writes.into_iter().chain(blocks) {
             match value {
                 Some(value) => batch.insert(key, value),
                 None => batch.remove(key),
             }
         }
+        // Also when the batch fails: nobody knows then what of it is there.
+        self.before.recent.versions.forget();
         self.before.tree.apply_batch(batch).map_err(database)
     }
 
-    /// All keys that begin with `prefix`, in order. For prefixes that few keys have.
-    pub(super) fn keys(&self, prefix: &Key) -> Result<Vec<Vec<u8>>, LineageError> {
-        let before = self.before.scan(prefix).map(|entry| Ok(entry?.key));
-        let mut keys = before.collect::<Result<BTreeSet<_>, LineageError>>()?;
-        let prefix = prefix.as_ref();
-        let from = self.writes.range(prefix.to_vec()..);
-        for (key, value) in from.take_while(|(key, _)| key.starts_with(prefix)) {
-            match value {
-                Some(_) => keys.insert(key.clone()),
-                None => keys.remove(key),
-            };
+    pub(super) fn put_version_record(
+        &mut self,
+        id: VersionId,
+        version: Option<VersionRecord>,
+    ) -> Result<(), LineageError> {
+        self.versions.put(&self.before, Place::version(id), version)
+    }
+
+    pub(super) fn edge(&self, end: EdgeEnd) -> Result<Option<Edge>, LineageError> {
+        self.edges.record(&self.before, Place::edge(end.run, end.version))
+    }
+
+    pub(super) fn put_edge(&mut self, end: EdgeEnd, edge: Edge) -> Result<(), LineageError> {
+        self.edges.put(&self.before, Place::edge(end.run, end.version), Some(edge))
+    }
+
+    /// The edges of runs that read this version.
+    pub(super) fn readers(&self, id: VersionId) -> Result<Vec<EdgeEnd>, LineageError> {
+        let prefix = Key::readers(id);
+        let mut keys: BTreeSet<_> = self.before.keys(&prefix)?.into_iter().collect();
+        keys.extend(self.readers.keys(&prefix));
+        let mut readers = Vec::new();
+        for key in keys {
+            let run = RunNumber(last_number(&key)?);
+            let readings = self.readers.record(&self.before, Place::readings(id, run))?;
+            let names = readings.unwrap_or_default().0;
+            readers.extend(names.into_iter().map(|version| EdgeEnd { run, version }));
         }
-        Ok(keys.into_iter().collect())
+        Ok(readers)
+    }
+
+    pub(super) fn add_reader(&mut self, id: VersionId, end: EdgeEnd) -> Result<(), LineageError> {
+        self.change_readings(id, end.run, |names| names.push(end.version))
+    }
+
+    pub(super) fn remove_reader(
+        &mut self,
+        id: VersionId,
+        end: EdgeEnd,
+    ) -> Result<(), LineageError> {
+        self.change_readings(id, end.run, |names| names.retain(|name| *name != end.version))
+    }
+
+    fn change_readings(
+        &mut self,
+        id: VersionId,
+        run: RunNumber,
+        change: impl FnOnce(&mut Vec<RunVersion>),
+    ) -> Result<(), LineageError> {
+        let place = Place::readings(id, run);
+        let mut names = self.readers.record(&self.before, place.clone())?.unwrap_or_default().0;
+        change(&mut names);
+        names.sort_unstable();
+        let readings = (!names.is_empty()).then_some(Readings(names));
+        self.readers.put(&self.before, place, readings)
     }
 
     pub(super) fn put(&mut self, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) {

@@ -3,15 +3,20 @@
 //! The schema, to the byte, and the rules by which two sightings of a file become one version are
 //! written down in `daemon/LINEAGE.md`.
 
+mod blocks;
 mod checks;
 mod disk;
 mod entries;
 mod error;
+mod finding;
 mod graph;
 mod model;
+mod packing;
 mod publishing;
 mod reading;
+mod recent;
 mod recording;
+mod records;
 mod render;
 mod schema;
 mod store;

@@ -10,11 +10,11 @@ use super::{
     Origin, Output, OutputState, Role, RunId, RunOutputs, Subject, Version, VersionId,
     checks::{is_under, without_slash},
     entries::{Entries, Entry, View},
+    finding::Finding,
+    packing::Block,
     publishing::numbers,
-    schema::{
-        Key, ReadEdge, RunNumber, Table, VersionRecord, Writer, WroteEdge, decode, edge_end,
-        last_number,
-    },
+    records::{Edge, ReadEdge, Readings, VersionRecord, WroteEdge},
+    schema::{Key, Place, RunNumber, Table, decode, last_number},
 };
 
 impl View<'_> {
@@ -22,8 +22,9 @@ impl View<'_> {
         let mut outputs = RunOutputs::default();
         for edge in self.edges_to_outputs(run) {
             let edge = edge?;
-            let side = if edge.gone { &mut outputs.gone } else { &mut outputs.kept };
-            side.push(self.output(edge)?);
+            let version = self.version(edge.version)?;
+            let side = if version.gone { &mut outputs.gone } else { &mut outputs.kept };
+            side.push(edge.output(&version)?);
         }
         Ok(outputs)
     }
@@ -32,9 +33,9 @@ impl View<'_> {
         let mut seen = BTreeSet::new();
         let mut materials = Vec::new();
         for edge in self.edges_to_materials(run) {
-            let (edge, version) = edge?;
+            let edge = edge?;
             if seen.insert(edge.version) {
-                materials.push(self.material(edge, &version)?);
+                materials.push(self.material(edge)?);
             }
         }
         Ok(materials)
@@ -49,7 +50,7 @@ impl View<'_> {
         match role {
             Role::Read => {
                 let edges = self.edges_to_materials(run);
-                distinct(edges.map(|edge| Ok(edge?.0.version)), limit)
+                distinct(edges.map(|edge| Ok(edge?.version)), limit)
             }
             Role::Wrote => {
                 let edges = self.edges_to_outputs(run);
@@ -67,14 +68,31 @@ impl View<'_> {
         let Some(version) = self.version_if_known(id)? else {
             return Ok(Vec::new());
         };
-        let edges = self.scan(&Key::edges_back(id, role));
-        let runs = edges.map(|entry| Ok(edge_end(&entry?.key)?.run));
-        // A run is no reader of what it wrote.
-        let runs = runs.filter(|run| match run {
-            Ok(run) => role == Role::Wrote || !version.is_own(*run),
-            Err(_) => true,
+        let runs: Vec<RunNumber> = match role {
+            Role::Wrote => version.writer.iter().map(|writer| writer.run).take(limit).collect(),
+            Role::Read => self.readers(id, &version).take(limit).collect::<Result<_, _>>()?,
+        };
+        runs.into_iter().map(|run| self.run_id(run)).collect()
+    }
+
+    /// The runs that read this version. A run is no reader of what it wrote.
+    fn readers(
+        &self,
+        id: VersionId,
+        version: &VersionRecord,
+    ) -> impl Iterator<Item = Result<RunNumber, LineageError>> {
+        let Place { slot, .. } = Place::readings(id, RunNumber(0));
+        let runs = self.scan(&Key::readers(id)).map(move |entry| {
+            let entry = entry?;
+            let readers: Block<Readings> = Block::unpacked(&entry.value)?;
+            let run = RunNumber(last_number(&entry.key)?);
+            Ok(readers.at(slot).is_some().then_some(run))
         });
-        distinct(runs, limit)?.into_iter().map(|run| Ok(self.run_record(run)?.id())).collect()
+        let writer = version.writer.map(|writer| writer.run);
+        runs.filter_map(Result::transpose).filter(move |run| match run {
+            Ok(run) => Some(*run) != writer,
+            Err(_) => true,
+        })
     }
 
     pub(super) fn subjects(&self, statement: &Sha256) -> Result<Vec<Subject>, LineageError> {
@@ -129,13 +147,8 @@ impl View<'_> {
         self.scan(prefix).map(|entry| last_number(&entry?.key))
     }
 
-    pub(super) fn newest_below(&self, prefix: &Key) -> Result<Option<VersionId>, LineageError> {
-        let newest = self.numbers_below(prefix).next_back();
-        newest.map(|number| Ok(VersionId(number?))).transpose()
-    }
-
     pub(super) fn digests_of(&self, identity: &Identity) -> Result<Option<Digests>, LineageError> {
-        let Some(version) = self.newest_below(&Key::identity(identity))? else {
+        let Some(version) = self.newest_of_identity(identity)? else {
             return Ok(None);
         };
         Ok(self.version(version)?.digests)
@@ -147,10 +160,10 @@ impl View<'_> {
         record: VersionRecord,
     ) -> Result<Version, LineageError> {
         let origin = match record.writer {
-            Some(writer) => Origin::Written { run: self.run_record(writer.run)?.id() },
+            Some(writer) => Origin::Written { run: self.run_id(writer.run)? },
             None => Origin::Found,
         };
-        let removed_by = record.removed_by.map(|run| Ok(self.run_record(run)?.id()));
+        let removed_by = record.removed_by.map(|run| self.run_id(run));
         Ok(Version {
             id,
             file: record.file,
@@ -161,68 +174,62 @@ impl View<'_> {
             also: record.also,
             superseded_by: record.superseded_by,
             after: record.after,
-            gone: record.removed_by.is_some() || self.is_gone(record.writer)?,
+            gone: record.removed_by.is_some() || record.gone,
             removed_by: removed_by.transpose()?,
         })
     }
 
-    /// Whether the run that wrote a version removed it, or wrote over it.
-    fn is_gone(&self, writer: Option<Writer>) -> Result<bool, LineageError> {
-        let Some(writer) = writer else {
-            return Ok(false);
-        };
-        let edge = Key::edge(writer.run, Role::Wrote, writer.version);
-        let edge: Option<WroteEdge> = self.record("edge", &edge)?;
-        Ok(edge.is_some_and(|edge| edge.gone))
-    }
-
-    fn output(&self, edge: WroteEdge) -> Result<Output, LineageError> {
-        let state = match edge.unsealed {
-            Some(reason) => OutputState::Unsealed { reason },
-            None => self.sealed(edge.version)?,
-        };
-        Ok(Output { version: edge.version, path: edge.path, also: edge.also, state })
-    }
-
-    fn sealed(&self, id: VersionId) -> Result<OutputState, LineageError> {
-        let version = self.version(id)?;
-        match (version.identity, version.digests) {
-            (Some(identity), Some(digests)) => Ok(OutputState::Sealed { identity, digests }),
-            _ => Err(LineageError::Damaged { what: format!("sealed version {id} has no digest") }),
-        }
+    /// The edges of a run in the order of its own names.
+    fn edges(&self, run: RunNumber) -> impl Iterator<Item = Result<Edge, LineageError>> + use<> {
+        let blocks = self.scan(&Key::edges(run)).map(|entry| Block::unpacked(&entry?.value));
+        blocks.flat_map(|block| {
+            let (block, failure) = match block {
+                Ok(block) => (block, None),
+                Err(error) => (Block::default(), Some(Err(error))),
+            };
+            block.into_records().map(|(_, edge)| Ok(edge)).chain(failure)
+        })
     }
 
     fn edges_to_outputs(
         &self,
         run: RunNumber,
     ) -> impl Iterator<Item = Result<WroteEdge, LineageError>> + use<> {
-        let edges = self.scan(&Key::edges(run, Role::Wrote));
-        edges.map(|entry| decode("edge", &entry?.value))
-    }
-
-    /// The edges of a run to what it read, with the versions. What the run itself wrote is none.
-    fn edges_to_materials(
-        &self,
-        run: RunNumber,
-    ) -> impl Iterator<Item = Result<(ReadEdge, VersionRecord), LineageError>> {
-        let edges = self.scan(&Key::edges(run, Role::Read)).map(move |entry| {
-            let edge: ReadEdge = decode("edge", &entry?.value)?;
-            let version = self.version(edge.version)?;
-            Ok((edge, version))
-        });
-        edges.filter(move |edge| match edge {
-            Ok((_, version)) => !version.is_own(run),
-            Err(_) => true,
+        self.edges(run).filter_map(|edge| match edge {
+            Ok(Edge::Wrote(edge)) => Some(Ok(edge)),
+            Ok(Edge::Read(_)) => None,
+            Err(error) => Some(Err(error)),
         })
     }
 
-    fn material(&self, edge: ReadEdge, version: &VersionRecord) -> Result<Material, LineageError> {
+    /// The edges of a run to what it read. What the run itself wrote is none.
+    fn edges_to_materials(
+        &self,
+        run: RunNumber,
+    ) -> impl Iterator<Item = Result<ReadEdge, LineageError>> {
+        self.edges(run).filter_map(move |edge| match edge {
+            Ok(Edge::Read(edge)) => match self.is_own(edge.version, run) {
+                Ok(is_own) => (!is_own).then_some(Ok(edge)),
+                Err(error) => Some(Err(error)),
+            },
+            Ok(Edge::Wrote(_)) => None,
+            Err(error) => Some(Err(error)),
+        })
+    }
+
+    fn is_own(&self, version: VersionId, run: RunNumber) -> Result<bool, LineageError> {
+        let Place { block, slot } = Place::version(version);
+        Ok(self.versions(&block)?.at(slot).is_some_and(|version| version.is_own(run)))
+    }
+
+    fn material(&self, edge: ReadEdge) -> Result<Material, LineageError> {
+        let version = self.version(edge.version)?;
         let process = self.bytes(&Key::of(Table::Texts).number(edge.by))?;
         Ok(Material {
             version: edge.version,
             identity: version.identity,
             size: version.identity.map(|identity| identity.size),
-            attestation: self.attestation_of(edge.version, version)?,
+            attestation: self.attestation_of(edge.version, &version)?,
             digest: MaterialDigest::of(edge.unknown, version.digests),
             by: decode("process", &process.unwrap_or_default())?,
             path: edge.path,
@@ -304,9 +311,17 @@ impl Attestation {
     }
 }
 
-impl VersionRecord {
-    pub(super) fn is_own(&self, run: RunNumber) -> bool {
-        self.writer.is_some_and(|writer| writer.run == run)
+impl WroteEdge {
+    fn output(self, version: &VersionRecord) -> Result<Output, LineageError> {
+        let state = match (self.unsealed, version.identity, version.digests) {
+            (Some(reason), ..) => OutputState::Unsealed { reason },
+            (None, Some(identity), Some(digests)) => OutputState::Sealed { identity, digests },
+            (None, ..) => {
+                let what = format!("sealed version {} has no digest", self.version);
+                return Err(LineageError::Damaged { what });
+            }
+        };
+        Ok(Output { version: self.version, path: self.path, also: self.also, state })
     }
 }
 

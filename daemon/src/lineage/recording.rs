@@ -4,12 +4,13 @@ use std::ops::Range;
 
 use attestfs_digest::Digests;
 use attestfs_fs::{Fact, FileKey, Identity, Process, RunVersion, TreePath, Unknown, Unsealed};
-use serde::de::DeserializeOwned;
 
 use super::{
-    FactProblem, LineageError, RefusedOpen, Role, RunId, VersionId,
+    FactProblem, LineageError, RefusedOpen, RunId, VersionId,
     entries::{Entries, Transaction},
-    schema::{EdgeEnd, Key, ReadEdge, RunNumber, Table, VersionRecord, Writer, WroteEdge, encode},
+    finding::Finding,
+    records::{Edge, ReadEdge, VersionRecord, Writer, WroteEdge},
+    schema::{EdgeEnd, Key, RunNumber, Table, encode},
 };
 
 /// Takes in the facts of a range of a run's journal that was not taken in before.
@@ -110,8 +111,8 @@ impl Recording<'_, '_> {
         };
         let by = self.process_number(by)?;
         let edge = ReadEdge { version, path: path.clone(), by, unknown: None };
-        self.transaction.mark(Key::edge_back(version, Role::Read, self.end(name)));
-        self.put_edge(Role::Read, name, &edge)
+        self.transaction.add_reader(version, self.end(name))?;
+        self.put_edge(name, Edge::Read(edge))
     }
 
     /// A material goes by the name of its first open; what the lock needs is read from the journal.
@@ -141,13 +142,13 @@ impl Recording<'_, '_> {
         }
         edge.version = known;
         edge.unknown = None;
-        self.put_edge(Role::Read, name, &edge)
+        self.put_edge(name, Edge::Read(edge))
     }
 
     fn not_hashed(&mut self, name: RunVersion, unknown: &Unknown) -> Result<(), Obstacle> {
         let mut edge = self.read_edge(name)?;
         edge.unknown = Some(unknown.clone());
-        self.put_edge(Role::Read, name, &edge)
+        self.put_edge(name, Edge::Read(edge))
     }
 
     fn written(
@@ -167,6 +168,7 @@ impl Recording<'_, '_> {
             also: Vec::new(),
             superseded_by: None,
             after: None,
+            gone: false,
             removed_by: None,
         })?;
         self.supersede(file, version)?;
@@ -177,25 +179,19 @@ impl Recording<'_, '_> {
             also: Vec::new(),
             by,
             unsealed: Some(Unsealed::Open),
-            gone: false,
         };
-        self.transaction.mark(Key::edge_back(version, Role::Wrote, self.end(name)));
-        self.put_edge(Role::Wrote, name, &edge)
+        self.put_edge(name, Edge::Wrote(edge))
     }
 
     /// Marks what was written to this file before. When this run wrote it, it is gone.
     fn supersede(&mut self, file: &FileKey, by: VersionId) -> Result<(), Obstacle> {
-        let head = Key::head(file);
-        if let Some(before) = self.transaction.number(&head)?.map(VersionId) {
+        if let Some(before) = self.transaction.head(file)? {
             let mut version = self.transaction.version(before)?;
             version.superseded_by = Some(by);
+            version.gone |= version.is_own(self.run);
             self.transaction.put_version(before, &version)?;
-            if let Some(writer) = version.writer.filter(|writer| writer.run == self.run) {
-                self.gone(writer.version)?;
-            }
         }
-        self.transaction.put_number(head, by.0);
-        Ok(())
+        Ok(self.transaction.put_head(file, by)?)
     }
 
     fn sealed(
@@ -218,7 +214,7 @@ impl Recording<'_, '_> {
         self.transaction.gather(edge.version, identity, digests)?;
 
         edge.unsealed = None;
-        self.put_edge(Role::Wrote, name, &edge)
+        self.put_edge(name, Edge::Wrote(edge))
     }
 
     fn unsealed(
@@ -236,13 +232,14 @@ impl Recording<'_, '_> {
         self.transaction.put_version(edge.version, &version)?;
 
         edge.unsealed = Some(unsealed.clone());
-        self.put_edge(Role::Wrote, name, &edge)
+        self.put_edge(name, Edge::Wrote(edge))
     }
 
     fn gone(&mut self, name: RunVersion) -> Result<(), Obstacle> {
-        let mut edge = self.wrote_edge(name)?;
-        edge.gone = true;
-        self.put_edge(Role::Wrote, name, &edge)
+        let id = self.wrote_edge(name)?.version;
+        let mut version = self.transaction.version(id)?;
+        version.gone = true;
+        Ok(self.transaction.put_version(id, &version)?)
     }
 
     /// No edge: the run did not read it.
@@ -256,7 +253,7 @@ impl Recording<'_, '_> {
     /// The file is gone, and with it what was last written to it. Nobody minds a file of which no
     /// run of this store is known to have written it.
     fn removed(&mut self, file: &FileKey) -> Result<(), LineageError> {
-        let Some(head) = self.transaction.number(&Key::head(file))?.map(VersionId) else {
+        let Some(head) = self.transaction.head(file)? else {
             return Ok(());
         };
         let mut version = self.transaction.version(head)?;
@@ -292,46 +289,30 @@ impl Recording<'_, '_> {
     }
 
     fn check_new(&self, name: RunVersion) -> Result<(), Obstacle> {
-        if self.is_introduced(name)? {
+        if self.transaction.edge(self.end(name))?.is_some() {
             return Err(FactProblem::Known.into());
         }
         Ok(())
     }
 
     fn read_edge(&self, name: RunVersion) -> Result<ReadEdge, Obstacle> {
-        self.edge(Role::Read, name, FactProblem::Output)
+        match self.transaction.edge(self.end(name))? {
+            Some(Edge::Read(edge)) => Ok(edge),
+            Some(Edge::Wrote(_)) => Err(FactProblem::Output.into()),
+            None => Err(FactProblem::Unknown.into()),
+        }
     }
 
     fn wrote_edge(&self, name: RunVersion) -> Result<WroteEdge, Obstacle> {
-        self.edge(Role::Wrote, name, FactProblem::Material)
-    }
-
-    /// An edge that was introduced; `other_role` when it was introduced as the other kind.
-    fn edge<E: DeserializeOwned>(
-        &self,
-        role: Role,
-        name: RunVersion,
-        other_role: FactProblem,
-    ) -> Result<E, Obstacle> {
-        if let Some(edge) = self.transaction.record("edge", &Key::edge(self.run, role, name))? {
-            return Ok(edge);
+        match self.transaction.edge(self.end(name))? {
+            Some(Edge::Wrote(edge)) => Ok(edge),
+            Some(Edge::Read(_)) => Err(FactProblem::Material.into()),
+            None => Err(FactProblem::Unknown.into()),
         }
-        let problem = if self.is_introduced(name)? { other_role } else { FactProblem::Unknown };
-        Err(problem.into())
     }
 
-    fn is_introduced(&self, name: RunVersion) -> Result<bool, LineageError> {
-        let is_edge = |role| self.transaction.has(&Key::edge(self.run, role, name));
-        Ok(is_edge(Role::Read)? || is_edge(Role::Wrote)?)
-    }
-
-    fn put_edge<E: serde::Serialize>(
-        &mut self,
-        role: Role,
-        name: RunVersion,
-        edge: &E,
-    ) -> Result<(), Obstacle> {
-        Ok(self.transaction.put_record(Key::edge(self.run, role, name), edge)?)
+    fn put_edge(&mut self, name: RunVersion, edge: Edge) -> Result<(), Obstacle> {
+        Ok(self.transaction.put_edge(self.end(name), edge)?)
     }
 
     fn process_number(&mut self, process: &Process) -> Result<u64, LineageError> {

@@ -2,16 +2,14 @@
 //!
 //! Numbers in keys are 8 bytes, big-endian, so that the order of keys is the order of numbers.
 
-use std::mem;
-
-use attestfs_digest::{Digests, Sha256};
-use attestfs_fs::{FileKey, Identity, RunVersion, TreePath, Unknown, Unsealed};
+use attestfs_digest::Sha256;
+use attestfs_fs::{FileKey, Identity, RunVersion};
 use serde::{Deserialize, Serialize};
 
-use super::{CommitId, LineageError, Role, RunId, VersionId};
+use super::{CommitId, LineageError, RunId, VersionId};
 
 /// Grows by one when a key or a record changes its meaning.
-pub(super) const SCHEMA: u32 = 1;
+pub(super) const SCHEMA: u32 = 2;
 
 /// The first byte of a key: what kind of entry it is.
 #[derive(Clone, Copy, Debug)]
@@ -33,22 +31,22 @@ pub(super) enum Table {
     RunNumbers = 0x12,
     /// `run ->` for a run without an end.
     Unfinished = 0x13,
-    /// `version -> VersionRecord`.
+    /// `run -> run id`.
+    RunIds = 0x14,
+    /// `versions -> block of VersionRecord`.
     Versions = 0x20,
-    /// `identity version ->`.
+    /// `mark of an identity -> the versions that may have it`.
     ByIdentity = 0x21,
-    /// `file sha256 version ->`, not of empty content.
+    /// `beginning of a sha256, mark of a file, version ->`.
     ByContent = 0x22,
-    /// `sha256 version ->`.
-    ByDigest = 0x23,
-    /// `file -> the version a run wrote last`.
+    /// `mark of a file -> the versions of which one may be what a run wrote to it last`.
     Heads = 0x24,
     /// `version found-version ->`.
     FoundAfter = 0x25,
-    /// `run role run-version -> ReadEdge | WroteEdge`.
+    /// `run, edges -> block of Edge`.
     Edges = 0x30,
-    /// `version role run run-version ->`.
-    EdgesBack = 0x31,
+    /// `versions, run -> block of Readings`.
+    Readers = 0x31,
     /// `run offset -> RefusedOpen`.
     Refusals = 0x32,
     /// `commit id -> length`.
@@ -84,7 +82,7 @@ pub(super) enum Counter {
 }
 
 /// The bytes of a key or of the beginning of keys.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key(Vec<u8>);
 
 impl Key {
@@ -113,39 +111,35 @@ impl Key {
     }
 
     pub(super) fn identity(identity: &Identity) -> Self {
-        Self::of(Table::ByIdentity)
-            .file(&identity.file)
-            .number(identity.size)
-            .bytes(&identity.mtime_ns.to_be_bytes())
-            .bytes(&identity.ctime_ns.to_be_bytes())
+        let numbers =
+            [identity.size, identity.mtime_ns.cast_unsigned(), identity.ctime_ns.cast_unsigned()];
+        Self::of(Table::ByIdentity).mark(&identity.file, &numbers)
     }
 
+    pub(super) fn head(file: &FileKey) -> Self {
+        Self::of(Table::Heads).mark(file, &[])
+    }
+
+    /// The keys of all versions that may have this content.
+    pub(super) fn contents(sha256: &Sha256) -> Self {
+        Self::of(Table::ByContent).bytes(&sha256.0[..CONTENT_BYTES])
+    }
+
+    /// The keys of all versions of this file that may have this content.
     pub(super) fn content(file: &FileKey, sha256: &Sha256) -> Self {
-        Self::of(Table::ByContent).file(file).bytes(&sha256.0)
+        Self::contents(sha256).bytes(&mark(file, &[])[..FILE_BYTES])
     }
 
     pub(super) fn digest(table: Table, sha256: &Sha256) -> Self {
         Self::of(table).bytes(&sha256.0)
     }
 
-    pub(super) fn head(file: &FileKey) -> Self {
-        Self::of(Table::Heads).file(file)
+    pub(super) fn edges(run: RunNumber) -> Self {
+        Self::run(Table::Edges, run)
     }
 
-    pub(super) fn edges(run: RunNumber, role: Role) -> Self {
-        Self::run(Table::Edges, run).role(role)
-    }
-
-    pub(super) fn edge(run: RunNumber, role: Role, version: RunVersion) -> Self {
-        Self::edges(run, role).number(version.0)
-    }
-
-    pub(super) fn edges_back(version: VersionId, role: Role) -> Self {
-        Self::version(Table::EdgesBack, version).role(role)
-    }
-
-    pub(super) fn edge_back(version: VersionId, role: Role, edge: EdgeEnd) -> Self {
-        Self::edges_back(version, role).number(edge.run.0).number(edge.version.0)
+    pub(super) fn readers(version: VersionId) -> Self {
+        Self::of(Table::Readers).number(version.0 / READ_VERSIONS_PER_BLOCK)
     }
 
     pub(super) fn commit(table: Table, commit: &CommitId) -> Self {
@@ -169,21 +163,51 @@ impl Key {
         self
     }
 
-    fn role(self, role: Role) -> Self {
-        self.bytes(&[match role {
-            Role::Read => b'r',
-            Role::Wrote => b'w',
-        }])
+    /// A number without the zeros before it. Its length comes first, so that the order is the same.
+    pub(super) fn short_number(self, number: u64) -> Self {
+        let bytes = number.to_be_bytes();
+        let zeros = number.leading_zeros() as usize / 8;
+        self.bytes(&[low_byte((bytes.len() - zeros) as u64)]).bytes(&bytes[zeros..])
     }
 
-    fn file(self, file: &FileKey) -> Self {
-        self.number(file.filesystem).number(file.inode).bytes(&file.born_ns.to_be_bytes())
+    /// New files mostly have inodes in a row, so that marks which begin with it come in a row, too.
+    fn mark(self, file: &FileKey, numbers: &[u64]) -> Self {
+        let inode = file.inode.to_be_bytes();
+        self.bytes(&inode[4..]).bytes(&mark(file, numbers))
     }
 
     fn bytes(mut self, bytes: &[u8]) -> Self {
         self.0.extend(bytes);
         self
     }
+}
+
+/// Where a record lies: under which key, and where in the block.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) block: Key,
+    pub(super) slot: u8,
+}
+
+impl Place {
+    pub(super) fn version(version: VersionId) -> Self {
+        let (block, slot) = split(version.0, VERSIONS_PER_BLOCK);
+        Self { block: Key::of(Table::Versions).number(block), slot }
+    }
+
+    pub(super) fn edge(run: RunNumber, version: RunVersion) -> Self {
+        let (block, slot) = split(version.0, EDGES_PER_BLOCK);
+        Self { block: Key::edges(run).number(block), slot }
+    }
+
+    pub(super) fn readings(version: VersionId, run: RunNumber) -> Self {
+        let (_, slot) = split(version.0, READ_VERSIONS_PER_BLOCK);
+        Self { block: Key::readers(version).number(run.0), slot }
+    }
+}
+
+fn split(number: u64, per_block: u64) -> (u64, u8) {
+    (number / per_block, low_byte(number % per_block))
 }
 
 impl AsRef<[u8]> for Key {
@@ -210,90 +234,29 @@ pub(super) struct EdgeEnd {
     pub(super) version: RunVersion,
 }
 
-/// A version as it is stored. Without identity it has no digests either.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct VersionRecord {
-    pub(super) file: FileKey,
-    /// None of a found version.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) writer: Option<Writer>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) identity: Option<Identity>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) digests: Option<Digests>,
-    /// Where it was seen last.
-    pub(super) path: String,
-    /// The other names that its writer left it with.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(super) also: Vec<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) superseded_by: Option<VersionId>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) after: Option<VersionId>,
-    /// Which run, other than its writer, removed the file.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) removed_by: Option<RunNumber>,
-}
-
-/// Who made a version, and what that run calls it.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(super) struct Writer {
-    pub(super) run: RunNumber,
-    pub(super) version: RunVersion,
-}
-
-impl VersionRecord {
-    /// The keys under which the version can be found.
-    pub(super) fn index(&self, id: VersionId) -> Vec<Key> {
-        let identity = self.identity.iter().map(Key::identity);
-        let digest = self.digests.map(|digests| Key::digest(Table::ByDigest, &digests.sha256));
-        // The empty content is the same everywhere and says nothing about where it comes from.
-        let content = self.digests.filter(|_| !self.is_empty());
-        let content = content.map(|digests| Key::content(&self.file, &digests.sha256));
-        let after = self.after.map(|before| Key::version(Table::FoundAfter, before));
-        let keys = identity.chain(digest).chain(content).chain(after);
-        keys.map(|key| key.number(id.0)).collect()
+/// Eight bytes that stand for a file, or for something of it. Who finds an entry under them compares
+/// what the record says: two files may have one mark.
+fn mark(file: &FileKey, numbers: &[u64]) -> [u8; MARK_BYTES] {
+    let mut hasher = blake3::Hasher::new();
+    for number in [file.filesystem, file.inode, file.born_ns.cast_unsigned()].iter().chain(numbers)
+    {
+        hasher.update(&number.to_be_bytes());
     }
-
-    /// Takes in that it was seen at `path`: by one of its names, or by one that takes the place of
-    /// the one seen last, since a file may be moved outside of a run.
-    pub(super) fn see_at(&mut self, path: String) {
-        let before = mem::replace(&mut self.path, path);
-        if let Some(known) = self.also.iter_mut().find(|name| **name == self.path) {
-            *known = before;
-        }
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.identity.is_some_and(|identity| identity.size == 0)
-    }
+    let hash = hasher.finalize();
+    *hash.as_bytes().first_chunk().expect("8 is less than 32")
 }
 
-/// An edge from a run to a material.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct ReadEdge {
-    pub(super) version: VersionId,
-    pub(super) path: TreePath,
-    /// Number of the text that describes the process.
-    pub(super) by: u64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) unknown: Option<Unknown>,
-}
-
-/// An edge from a run to an output.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct WroteEdge {
-    pub(super) version: VersionId,
-    pub(super) path: Option<TreePath>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(super) also: Vec<TreePath>,
-    /// Number of the text that describes the process.
-    pub(super) by: u64,
-    /// None once it is sealed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) unsealed: Option<Unsealed>,
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(super) gone: bool,
+/// The version at the end of a key of [`Table::ByContent`].
+pub(super) fn content_version(key: &[u8]) -> Result<VersionId, LineageError> {
+    let version = key.get(1 + CONTENT_BYTES + FILE_BYTES..).and_then(|short| {
+        let (length, bytes) = short.split_first()?;
+        let mut number = [0; 8];
+        number.get_mut(8_usize.checked_sub(bytes.len())?..)?.copy_from_slice(bytes);
+        (usize::from(*length) == bytes.len()).then(|| u64::from_be_bytes(number))
+    });
+    version.map(VersionId).ok_or_else(|| LineageError::Damaged {
+        what: format!("a key of {} bytes leads from a content to no version", key.len()),
+    })
 }
 
 /// The number at the end of a key or in a value.
@@ -302,13 +265,6 @@ pub(super) fn last_number(bytes: &[u8]) -> Result<u64, LineageError> {
         what: format!("an entry of {} bytes has no number at its end", bytes.len()),
     })?;
     Ok(u64::from_be_bytes(*number))
-}
-
-/// The end of an edge at the end of a key of [`Table::EdgesBack`].
-pub(super) fn edge_end(key: &[u8]) -> Result<EdgeEnd, LineageError> {
-    let version = RunVersion(last_number(key)?);
-    let run = RunNumber(last_number(&key[..key.len() - 8])?);
-    Ok(EdgeEnd { run, version })
 }
 
 /// # Errors
@@ -324,3 +280,19 @@ pub(super) fn decode<'a, T: Deserialize<'a>>(
 pub(super) fn encode<T: Serialize>(record: &T) -> Result<Vec<u8>, LineageError> {
     serde_json::to_vec(record).map_err(|error| LineageError::Database(Box::new(error)))
 }
+
+#[expect(clippy::cast_possible_truncation, reason = "callers give less than 256")]
+fn low_byte(number: u64) -> u8 {
+    number as u8
+}
+
+/// Versions that are made in a row are mostly asked for in a row.
+const VERSIONS_PER_BLOCK: u64 = 32;
+const READ_VERSIONS_PER_BLOCK: u64 = 64;
+const EDGES_PER_BLOCK: u64 = 128;
+
+/// Two contents that share so many bytes by chance are not met in practice, and do no harm: who looks
+/// compares the whole.
+const CONTENT_BYTES: usize = 8;
+const FILE_BYTES: usize = 4;
+const MARK_BYTES: usize = 8;

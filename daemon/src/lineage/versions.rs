@@ -1,12 +1,16 @@
 //! When are two sightings of a file one version? The rules are in `daemon/LINEAGE.md`.
 
+use std::mem;
+
 use attestfs_digest::Digests;
-use attestfs_fs::{FileKey, Identity};
+use attestfs_fs::Identity;
 
 use super::{
-    LineageError, Role, VersionId,
+    LineageError, VersionId,
     entries::{Entries, Transaction},
-    schema::{Counter, EdgeEnd, Key, ReadEdge, Table, VersionRecord, edge_end, last_number},
+    finding::Finding,
+    records::{Edge, VersionRecord},
+    schema::{Counter, EdgeEnd, Key, Table},
 };
 
 impl Transaction<'_> {
@@ -25,11 +29,12 @@ impl Transaction<'_> {
         id: VersionId,
         version: &VersionRecord,
     ) -> Result<(), LineageError> {
-        self.forget_index(id)?;
-        for key in version.index(id) {
-            self.mark(key);
+        let before = self.version_if_known(id)?;
+        if before.as_ref() == Some(version) {
+            return Ok(());
         }
-        self.put_record(Key::version(Table::Versions, id), version)
+        self.move_index(id, before.as_ref(), Some(version))?;
+        self.put_version_record(id, Some(version.clone()))
     }
 
     /// What was found under a path and belongs to no known version.
@@ -47,6 +52,7 @@ impl Transaction<'_> {
             also: Vec::new(),
             superseded_by: None,
             after: self.written_before(identity)?,
+            gone: false,
             removed_by: None,
         })
     }
@@ -55,7 +61,7 @@ impl Transaction<'_> {
     /// started after the file had changed for the last time came later: its journal was only read
     /// earlier.
     fn written_before(&self, identity: &Identity) -> Result<Option<VersionId>, LineageError> {
-        let Some(head) = self.number(&Key::head(&identity.file))?.map(VersionId) else {
+        let Some(head) = self.head(&identity.file)? else {
             return Ok(None);
         };
         let Some(writer) = self.version(head)?.writer else {
@@ -63,13 +69,6 @@ impl Transaction<'_> {
         };
         let started = self.run_record(writer.run)?.description.started.as_nanosecond();
         Ok((i128::from(identity.ctime_ns) >= started).then_some(head))
-    }
-
-    pub(super) fn newest_of_identity(
-        &self,
-        identity: &Identity,
-    ) -> Result<Option<VersionId>, LineageError> {
-        Ok(self.versions_below(&Key::identity(identity))?.pop())
     }
 
     /// Takes in that the content of `identity` has these digests, where it was taken for
@@ -107,7 +106,7 @@ impl Transaction<'_> {
             return Ok(assumed);
         }
         // 2. The newest version of this file with this content, unless there is no content.
-        if let Some(id) = self.newest_of_content(&identity.file, digests)? {
+        if let Some(id) = self.newest_of_content(&identity.file, &digests.sha256)? {
             return Ok(Some(id));
         }
         // 3. The newest version with this identity, unless it is known to be other content.
@@ -118,14 +117,6 @@ impl Transaction<'_> {
         Ok(known.is_none_or(|known| known == *digests).then_some(id))
     }
 
-    fn newest_of_content(
-        &self,
-        file: &FileKey,
-        digests: &Digests,
-    ) -> Result<Option<VersionId>, LineageError> {
-        Ok(self.versions_below(&Key::content(file, &digests.sha256))?.pop())
-    }
-
     /// Lets `id` take the place of all found versions with exactly its identity: they were seen
     /// before the store heard what `id` is.
     pub(super) fn gather(
@@ -134,7 +125,7 @@ impl Transaction<'_> {
         identity: &Identity,
         digests: &Digests,
     ) -> Result<(), LineageError> {
-        for other in self.versions_below(&Key::identity(identity))? {
+        for other in self.versions_of_identity(identity)? {
             let version = self.version(other)?;
             let same = version.digests.is_none_or(|known| known == *digests);
             if other != id && same && version.writer.is_none() && !self.is_published(other)? {
@@ -147,19 +138,23 @@ impl Transaction<'_> {
     /// The content of a version is about to be another. Whoever has read it has read what it was:
     /// that becomes a found version which lies behind it.
     pub(super) fn leave_to_readers(&mut self, id: VersionId) -> Result<(), LineageError> {
-        let edges = self.keys(&Key::edges_back(id, Role::Read))?;
         let version = self.version(id)?;
-        if version.digests.is_none() || edges.is_empty() {
+        if version.digests.is_none() {
+            return Ok(());
+        }
+        let readers = self.readers(id)?;
+        if readers.is_empty() {
             return Ok(());
         }
         let left = self.new_version(&VersionRecord {
             writer: None,
             superseded_by: None,
             after: Some(id),
+            gone: false,
             ..version
         })?;
-        for edge in edges {
-            self.move_edge(edge_end(&edge)?, left)?;
+        for edge in readers {
+            self.move_edge(edge, left)?;
         }
         Ok(())
     }
@@ -171,52 +166,47 @@ impl Transaction<'_> {
 
     /// Moves all edges of a found version to another one, and forgets it.
     fn replace(&mut self, found: VersionId, by: VersionId) -> Result<(), LineageError> {
-        for key in self.keys(&Key::edges_back(found, Role::Read))? {
-            self.move_edge(edge_end(&key)?, by)?;
+        for edge in self.readers(found)? {
+            self.move_edge(edge, by)?;
         }
         self.forget_version(found)
     }
 
     /// Lets an edge of a run to a material end at another version.
     pub(super) fn move_edge(&mut self, end: EdgeEnd, to: VersionId) -> Result<(), LineageError> {
-        let key = Key::edge(end.run, Role::Read, end.version);
-        let mut edge: ReadEdge = self.record("edge", &key)?.ok_or_else(|| {
-            LineageError::Damaged { what: format!("an edge of run {} is missing", end.run.0) }
-        })?;
-        self.remove(Key::edge_back(edge.version, Role::Read, end));
-        self.mark(Key::edge_back(to, Role::Read, end));
+        let Some(Edge::Read(mut edge)) = self.edge(end)? else {
+            let what = format!("an edge of run {} is missing", end.run.0);
+            return Err(LineageError::Damaged { what });
+        };
+        self.remove_reader(edge.version, end)?;
+        self.add_reader(to, end)?;
         edge.version = to;
-        self.put_record(key, &edge)
+        self.put_edge(end, Edge::Read(edge))
     }
 
     /// Forgets a found version that nothing points to any more.
     pub(super) fn forget_if_unused(&mut self, id: VersionId) -> Result<(), LineageError> {
         let found = self.version(id)?.writer.is_none();
-        let read = !self.keys(&Key::edges_back(id, Role::Read))?.is_empty();
-        if found && !read && !self.is_published(id)? {
+        if found && self.readers(id)?.is_empty() && !self.is_published(id)? {
             self.forget_version(id)?;
         }
         Ok(())
     }
 
     fn forget_version(&mut self, id: VersionId) -> Result<(), LineageError> {
-        self.forget_index(id)?;
-        self.remove(Key::version(Table::Versions, id));
-        Ok(())
+        let before = self.version_if_known(id)?;
+        self.move_index(id, before.as_ref(), None)?;
+        self.put_version_record(id, None)
     }
+}
 
-    fn forget_index(&mut self, id: VersionId) -> Result<(), LineageError> {
-        if let Some(version) = self.version_if_known(id)? {
-            for key in version.index(id) {
-                self.remove(key);
-            }
+impl VersionRecord {
+    /// Takes in that it was seen at `path`: by one of its names, or by one that takes the place of
+    /// the one seen last, since a file may be moved outside of a run.
+    pub(super) fn see_at(&mut self, path: String) {
+        let before = mem::replace(&mut self.path, path);
+        if let Some(known) = self.also.iter_mut().find(|name| **name == self.path) {
+            *known = before;
         }
-        Ok(())
-    }
-
-    /// The versions at the end of the keys that begin with `prefix`, oldest first.
-    fn versions_below(&self, prefix: &Key) -> Result<Vec<VersionId>, LineageError> {
-        let keys = self.keys(prefix)?;
-        keys.iter().map(|key| Ok(VersionId(last_number(key)?))).collect()
     }
 }

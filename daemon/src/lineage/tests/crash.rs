@@ -18,7 +18,7 @@ fn a_store_in_use_names_its_owner() {
 
 #[test]
 fn a_store_of_another_schema_is_refused() {
-    for (found, spelt) in [(&2_u32.to_be_bytes()[..], "schema 2"), (b"?", "of no known kind")] {
+    for (found, spelt) in [(&1_u32.to_be_bytes()[..], "schema 1"), (b"?", "of no known kind")] {
         let folder = tempfile::tempdir().unwrap();
         drop(DiskStore::open(folder.path()).unwrap());
         let database = sled::open(folder.path()).unwrap();

@@ -9,6 +9,7 @@ mod chain;
 mod content;
 mod digest;
 mod file_hasher;
+mod lanes;
 mod levels;
 mod midstate;
 mod outboard;

@@ -1,6 +1,6 @@
 use sha2::block_api::compress256;
 
-use crate::digest::Sha256;
+use crate::{digest::Sha256, lanes::Lane};
 
 /// What SHA-256 takes at a time.
 pub(crate) type Block = [u8; BLOCK_BYTES];
@@ -28,13 +28,13 @@ impl Midstate {
 
     /// The next bytes.
     pub(crate) fn absorb(&mut self, bytes: &[u8]) {
-        let (words, blocks) = self.take(bytes);
-        compress256(words, blocks);
+        self.take(bytes).finish();
     }
 
-    /// As [`Midstate::absorb`], but leaves the last step to the caller: the blocks are to be
-    /// compressed into the words, before anything else is done with this.
-    pub(crate) fn take<'a>(&mut self, bytes: &'a [u8]) -> (&mut Words, &'a [Block]) {
+    /// The next bytes too, but the blocks among them are still to be compressed, before anything else
+    /// is done with this.
+    #[must_use]
+    pub(crate) fn take<'a>(&'a mut self, bytes: &'a [u8]) -> Lane<'a> {
         let (first, rest) = bytes.split_at(bytes.len().min(self.missing()));
         let begun = self.begun_bytes();
         self.begun[begun..begun + first.len()].copy_from_slice(first);
@@ -44,7 +44,7 @@ impl Midstate {
         let (blocks, last) = rest.as_chunks();
         self.begun[..last.len()].copy_from_slice(last);
         self.length += bytes.len() as u64;
-        (&mut self.words, blocks)
+        Lane { words: &mut self.words, blocks }
     }
 
     /// Of everything so far; more may follow.

@@ -49,6 +49,17 @@ pub enum ReadError {
     Lent,
 }
 
+/// Borrowed, it can be read as well.
+impl<C: ReadAt + ?Sized> ReadAt for &C {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        (**self).read_at(offset, buffer)
+    }
+
+    fn data_from(&self, offset: u64, end: u64) -> io::Result<Range<u64>> {
+        (**self).data_from(offset, end)
+    }
+}
+
 /// Memory, for tests and for users without a file.
 impl ReadAt for [u8] {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {

@@ -179,10 +179,7 @@ impl FileHasher {
         })
     }
 
-    fn read_back<C: ReadAt + ?Sized>(
-        &mut self,
-        reader: &mut Reader<'_, C>,
-    ) -> Result<(), ReadError> {
+    fn read_back<C: ReadAt>(&mut self, reader: &mut Reader<'_, C>) -> Result<(), ReadError> {
         let start = self.stream_start();
         let unknown: Vec<_> = self.tree.unknown_before(start).collect();
         let mut bytes = Vec::new();

@@ -7,12 +7,15 @@
 
 mod chain;
 mod content;
+mod crew;
 mod digest;
 mod file_hasher;
 mod lanes;
 mod levels;
+mod many;
 mod midstate;
 mod outboard;
+mod parallel;
 mod reader;
 mod tree;
 mod whole;
@@ -24,6 +27,8 @@ pub use chain::{Chain, feed_all};
 pub use content::{ReadAt, ReadError};
 pub use digest::{Blake3, Digests, ParseDigestError, Sha256};
 pub use file_hasher::FileHasher;
+pub use many::sha256_many;
 pub use outboard::Outboard;
+pub use parallel::{blake3_of, digests_parallel};
 pub use reader::Progress;
 pub use whole::{blake3, digests, digests_with_progress, sha256};

@@ -43,16 +43,23 @@ impl Outboard {
                 only_group.update(bytes);
             }
         })?;
-        let blake3 = match &groups[..] {
-            [] | [_] => only_group.finalize(),
-            groups => {
-                let (left, right) = groups.split_at(left_width(groups));
-                merge_root(&subtree(left), &subtree(right), Mode::Hash)
-            }
-        };
-        let digests =
-            Digests { sha256: Sha256(sha256.finalize().into()), blake3: Blake3(blake3.into()) };
-        Ok((digests, Self { length, groups }))
+        let outboard = Self { length, groups };
+        let blake3 = outboard.root().unwrap_or_else(|| Blake3(only_group.finalize().into()));
+        Ok((Digests { sha256: Sha256(sha256.finalize().into()), blake3 }, outboard))
+    }
+
+    /// Of a content whose chunk groups have these values.
+    pub(crate) fn of_groups(length: u64, groups: Vec<ChainingValue>) -> Self {
+        Self { length, groups }
+    }
+
+    /// What `b3sum` prints. None for a content of one group or none: its root has another form.
+    pub(crate) fn root(&self) -> Option<Blake3> {
+        if self.groups.len() < 2 {
+            return None;
+        }
+        let (left, right) = self.groups.split_at(left_width(&self.groups));
+        Some(Blake3(merge_root(&subtree(left), &subtree(right), Mode::Hash).into()))
     }
 
     /// Bytes in the content.
@@ -88,7 +95,7 @@ impl Outboard {
 }
 
 /// The values of the chunk groups of a content that has `bytes` at `offset`, where a group starts.
-fn values(offset: u64, bytes: &[u8]) -> impl Iterator<Item = ChainingValue> {
+pub(crate) fn values(offset: u64, bytes: &[u8]) -> impl Iterator<Item = ChainingValue> {
     let offsets = (offset..).step_by(ChunkGroup::BYTES);
     bytes.chunks(ChunkGroup::BYTES).zip(offsets).map(|(group, offset)| {
         let mut hasher = blake3::Hasher::new();

@@ -14,21 +14,16 @@ pub(crate) fn unwatched(_bytes: u64) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
 
-/// Reads exactly what is asked of one content of known length, never asks twice where its holes
-/// are, and counts what it delivered.
-pub(crate) struct Reader<'a, C: ?Sized> {
-    content: &'a C,
-    length: u64,
-    /// What the content was asked about: a hole up to the start of `data`, then `data`.
-    mapped: Range<u64>,
-    data: Range<u64>,
+/// Reads exactly what is asked of one content, and reports how much that was.
+pub(crate) struct Reader<'a, C> {
+    source: Source<C>,
     progress: &'a mut Progress<'a>,
     done: u64,
 }
 
-impl<'a, C: ReadAt + ?Sized> Reader<'a, C> {
-    pub(crate) fn new(content: &'a C, length: u64, progress: &'a mut Progress<'a>) -> Self {
-        Self { content, length, mapped: 0..0, data: 0..0, progress, done: 0 }
+impl<'a, C: ReadAt> Reader<'a, C> {
+    pub(crate) fn new(content: C, length: u64, progress: &'a mut Progress<'a>) -> Self {
+        Self { source: Source::new(content, length), progress, done: 0 }
     }
 
     /// Gives the bytes from `from` to the end of the content to `absorb`, piece by piece, each with
@@ -40,7 +35,7 @@ impl<'a, C: ReadAt + ?Sized> Reader<'a, C> {
     ) -> Result<(), ReadError> {
         let mut piece = Vec::new();
         let mut at = from;
-        while at < self.length {
+        while at < self.source.length {
             self.read(at, PIECE_BYTES, &mut piece)?;
             absorb(at, &piece);
             at += piece.len() as u64;
@@ -48,8 +43,42 @@ impl<'a, C: ReadAt + ?Sized> Reader<'a, C> {
         Ok(())
     }
 
+    /// As [`Source::read`]. Reports progress.
+    pub(crate) fn read(
+        &mut self,
+        offset: u64,
+        length_max: usize,
+        piece: &mut Vec<u8>,
+    ) -> Result<(), ReadError> {
+        self.source.read(offset, length_max, piece)?;
+        self.done += piece.len() as u64;
+        match (self.progress)(self.done) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(ReadError::Stopped),
+        }
+    }
+}
+
+/// One content of known length, which is never asked twice where its holes are.
+pub(crate) struct Source<C> {
+    content: C,
+    length: u64,
+    /// What the content was asked about: a hole up to the start of `data`, then `data`.
+    mapped: Range<u64>,
+    data: Range<u64>,
+}
+
+impl<C: ReadAt> Source<C> {
+    pub(crate) fn new(content: C, length: u64) -> Self {
+        Self { content, length, mapped: 0..0, data: 0..0 }
+    }
+
+    pub(crate) fn length(&self) -> u64 {
+        self.length
+    }
+
     /// Replaces what `piece` holds by the bytes at `offset`: `length_max` of them, or what is left
-    /// of the content. Reports progress.
+    /// of the content.
     pub(crate) fn read(
         &mut self,
         offset: u64,
@@ -58,12 +87,7 @@ impl<'a, C: ReadAt + ?Sized> Reader<'a, C> {
     ) -> Result<(), ReadError> {
         let left = self.length.saturating_sub(offset);
         piece.resize(clip(left, length_max), 0);
-        self.fill(offset, piece)?;
-        self.done += piece.len() as u64;
-        match (self.progress)(self.done) {
-            ControlFlow::Continue(()) => Ok(()),
-            ControlFlow::Break(()) => Err(ReadError::Stopped),
-        }
+        self.fill(offset, piece)
     }
 
     fn fill(&mut self, mut at: u64, mut rest: &mut [u8]) -> Result<(), ReadError> {

@@ -5,6 +5,7 @@ use proptest::{collection::vec, prelude::*};
 use super::*;
 use crate::testing::{Watched, judged, pattern};
 
+#[cfg(unix)]
 mod lending;
 
 const GROUP: usize = ChunkGroup::BYTES;

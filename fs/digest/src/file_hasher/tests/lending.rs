@@ -1,6 +1,16 @@
 //! Somebody reads the store behind the writer, and knows nothing of what is changed meanwhile.
 
-use std::{collections::VecDeque, panic};
+use std::{
+    collections::VecDeque,
+    fs::File,
+    os::unix::fs::FileExt,
+    panic,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
 
 use super::*;
 use crate::feed_all;
@@ -156,6 +166,71 @@ fn a_file_above_the_bound_of_the_tree_lends_nothing() {
     assert!(hasher.lend(0).is_none());
     hasher.set_length(TREE_LENGTH_MAX);
     assert!(hasher.lend(0).is_some());
+}
+
+/// One thread writes, patches and truncates; another reads behind it without a lock.
+#[test]
+fn a_borrower_on_another_thread_never_spoils_a_digest() {
+    for seed in 0..16 {
+        let file = tempfile::tempfile().unwrap();
+        let hasher = Mutex::new(FileHasher::trailing(seed % 3 * 10_000));
+        let done = AtomicBool::new(false);
+        let kept = thread::scope(|scope| {
+            let borrower = scope.spawn(|| borrow_until(&done, &hasher, &file));
+            write_and_patch(seed, &hasher, &file);
+            done.store(true, Ordering::Release);
+            borrower.join().unwrap()
+        });
+        let mut hasher = hasher.into_inner().unwrap();
+        let length = usize::try_from(hasher.length()).unwrap();
+        let mut bytes = vec![0; length];
+        FileExt::read_exact_at(&file, &mut bytes, 0).unwrap();
+        assert_eq!(hasher.finish(&file).unwrap(), judged(&bytes), "seed {seed}, kept {kept}");
+    }
+}
+
+/// The store is changed outside the lock, and the hasher told afterwards.
+fn write_and_patch(seed: u64, hasher: &Mutex<FileHasher>, file: &File) {
+    let mut random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut below = |limit: u64| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        random % limit
+    };
+    for step in 0..400_u64 {
+        let length = hasher.lock().unwrap().length();
+        let bytes = vec![step.to_le_bytes()[0]; usize::try_from(1 + below(9_000)).unwrap()];
+        let offset = match below(40) {
+            0 => below(length + 1),
+            1 => {
+                let shorter = below(length + 1);
+                file.set_len(shorter).unwrap();
+                hasher.lock().unwrap().set_length(shorter);
+                continue;
+            }
+            _ => length,
+        };
+        file.write_all_at(&bytes, offset).unwrap();
+        hasher.lock().unwrap().write(offset, &bytes);
+    }
+}
+
+/// Gives back how often a chain was kept.
+fn borrow_until(done: &AtomicBool, hasher: &Mutex<FileHasher>, file: &File) -> usize {
+    let mut kept = 0;
+    while !done.load(Ordering::Acquire) {
+        let Some(mut chain) = hasher.lock().unwrap().lend(1) else { continue };
+        let mut piece = [0; 16_000];
+        while !chain.wanted().is_empty() {
+            match FileExt::read_at(file, &mut piece, chain.cursor()).unwrap() {
+                0 => break,
+                read => chain.feed(&piece[..read]),
+            }
+        }
+        kept += usize::from(hasher.lock().unwrap().give_back(chain));
+    }
+    kept
 }
 
 /// What the writer, the store, the hasher and the borrower do, in any order.

@@ -347,8 +347,14 @@ impl Backing for Directory {
     }
 
     fn attribute(&self, node: &Node, name: &OsStr) -> Result<Vec<u8>> {
+        let node = by_descriptor(node);
+        let mut short = [0; XATTR_SIZE_USUAL];
+        match rustix::fs::getxattr(&node, name, &mut short[..]) {
+            Err(Errno::RANGE) => {}
+            length => return Ok(short[..length?].to_vec()),
+        }
         let mut value = vec![0; XATTR_SIZE_MAX];
-        let length = rustix::fs::getxattr(by_descriptor(node), name, &mut value[..])?;
+        let length = rustix::fs::getxattr(&node, name, &mut value[..])?;
         value.truncate(length);
         Ok(value)
     }
@@ -395,6 +401,9 @@ const BENEATH: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_MAGIC
 
 /// Bytes of directory entries that are read at once.
 const DIRECTORY_BUFFER: usize = 32 * 1024;
+
+/// The kernel asks for one of each file that is written to, and there mostly is none.
+const XATTR_SIZE_USUAL: usize = 256;
 
 /// Linux `XATTR_SIZE_MAX` and `XATTR_LIST_MAX`: no value and no list is larger.
 const XATTR_SIZE_MAX: usize = 64 * 1024;

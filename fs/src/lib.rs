@@ -26,6 +26,8 @@ pub use fact::{Fact, Process, RunVersion, TreePath, Unknown, Unsealed};
 pub use gate::{Gate, GateParts};
 pub use identity::{FileKey, Identity};
 pub use meter::{Meter, meter};
-pub use mount::{Attachment, Mount, MountError, MountOptions, SoleUser, attach, raise_readahead};
+pub use mount::{
+    Attachment, Mount, MountError, MountOptions, SoleUser, attach, raise_readahead, request_threads,
+};
 pub use port::{BundleSource, Clock, KnownDigests, Maker, PublishedFile, Recorder};
 pub use run::{Inputs, LeftOut, Limits, MaterialProgress, Run, Scope};

@@ -3,6 +3,7 @@
 use std::{
     ffi::{CString, OsString},
     fs, io,
+    num::NonZero,
     os::fd::{AsFd, AsRawFd, OwnedFd},
     path::{Path, PathBuf},
     sync::Arc,
@@ -85,6 +86,14 @@ impl SoleUser {
         let groups = groups.into_iter().chain([gid]).map(rustix::fs::Gid::as_raw).collect();
         Ok(Self { uid: uid.as_raw(), gid: gid.as_raw(), groups })
     }
+}
+
+/// How many threads had best answer the requests of one mount on this machine: one more than it has processors,
+/// from 3 to 16. One stores while another hashes; and the kernel hands requests to idle threads in turn, so that
+/// each one more makes small requests slower (measured in `benches/`).
+pub fn request_threads() -> usize {
+    let processors = thread::available_parallelism().map_or(2, NonZero::get);
+    (processors + 1).clamp(3, 16)
 }
 
 /// Why a tree could not be mounted.

@@ -13,7 +13,7 @@ use std::{
 };
 
 use attestfs_attestation::{Outcome, escaped};
-use attestfs_fs::{Directory, Gate, Mount, MountOptions};
+use attestfs_fs::{Directory, Gate, Mount, MountOptions, request_threads};
 use parking_lot::{Condvar, Mutex};
 use rustix::{
     fs::Mode,
@@ -46,9 +46,6 @@ use crate::{
     run::is_ignored,
     session::TreeLock,
 };
-
-/// Threads that answer requests. More than cores, because some of them wait for disks.
-const THREADS: usize = 8;
 
 /// How long it may take until the last RELEASE has come after a mount was taken away.
 const END_PATIENCE: Duration = Duration::from_secs(10);
@@ -306,7 +303,7 @@ impl Parts {
             run_id: String::new(),
             passthrough: self.passthrough,
             replaceable: Vec::new(),
-            threads: THREADS,
+            threads: request_threads(),
         }
     }
 }

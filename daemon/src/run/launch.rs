@@ -13,7 +13,9 @@ use std::{
     sync::Arc,
 };
 
-use attestfs_fs::{Directory, Gate, Mount, MountOptions, SoleUser, TreePath, raise_readahead};
+use attestfs_fs::{
+    Directory, Gate, Mount, MountOptions, SoleUser, TreePath, raise_readahead, request_threads,
+};
 
 use super::{
     failure::RunError,
@@ -189,7 +191,7 @@ fn serve(
         run_id: session.orders.run_id.clone(),
         passthrough: start.passthrough,
         replaceable: session.assignment().outputs.clone(),
-        threads: THREADS,
+        threads: request_threads(),
     };
     let (run, gate) = (Arc::clone(&session.run), Arc::clone(&start.gate));
     Ok(Mount::serve(run, gate, Arc::new(Directory::new(root)), device, options)?)
@@ -207,9 +209,6 @@ fn sole_user() -> io::Result<Option<SoleUser>> {
 
 /// A tree is a filesystem of its own now, and git looks for its repository above it only when told.
 const GIT_LOOKS_ABOVE: (&str, &str) = ("GIT_DISCOVERY_ACROSS_FILESYSTEM", "1");
-
-/// Threads that answer requests for one tree. More than cores, because some of them wait for disks.
-const THREADS: usize = 8;
 
 fn explain(error: InsideError, start: &Start) -> RunError {
     let command = || start.command.first().map(|word| word.to_string_lossy().into_owned());

@@ -74,6 +74,9 @@ impl Vfs {
         if drop_privilege_bits && let Err(error) = writer.drop_privilege_bits() {
             return answer(Err(error));
         }
+        if bytes.len() < BEHIND_BYTES {
+            return answer(writer.write(bytes, offset));
+        }
         writer.write_behind(bytes, offset, answer);
     }
 
@@ -198,6 +201,10 @@ impl Vfs {
         Opened { backing: Arc::clone(&self.backing), file: Arc::new(file) }
     }
 }
+
+/// Smaller writes are stored before they are answered: to wake another thread for the next one costs more than
+/// the writer waits.
+const BEHIND_BYTES: usize = 64 << 10;
 
 /// Bytes of a verified file that one request copies at the most; the kernel asks for the rest.
 const VERIFIED_COPY_MAX: usize = 4 << 20;

@@ -91,6 +91,9 @@ pub enum Unsealed {
     /// read itself it does not vouch for.
     #[error("built on content that was not admitted: it has to be emptied first")]
     NotAdmitted,
+    /// A write was answered, and then the backing store failed.
+    #[error("a part of it could not be stored: {0}")]
+    NotStored(String),
     /// The backing store failed.
     #[error("it could not be read back: {0}")]
     Unreadable(String),

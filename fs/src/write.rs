@@ -119,6 +119,7 @@ impl WriteHandle {
         }
         answer(Ok(bytes.len()));
         if let Err(error) = self.store_all(place, bytes, offset) {
+            self.tracked.content_as_it_is().lost.get_or_insert(error);
             self.lost.lock().get_or_insert(error);
         }
     }

@@ -6,6 +6,7 @@ use attestfs_digest::Digests;
 
 use super::{seal::Follower, verification::Verification};
 use crate::{
+    error::Error,
     fact::{RunVersion, TreePath, Unsealed},
     identity::Identity,
 };
@@ -31,6 +32,8 @@ pub(crate) struct Content {
     pub(crate) permitted: Option<(Identity, u64)>,
     /// How many verifications of the file there had been when the run last changed it.
     pub(crate) written_over: u64,
+    /// Why something that was answered was not stored. Until it is emptied, it is not what was written.
+    pub(crate) lost: Option<Error>,
     /// The run built it on found content that was not vouched for: to read it takes an attestation,
     /// as if the run had not written it.
     pub(crate) tainted: bool,

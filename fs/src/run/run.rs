@@ -295,7 +295,7 @@ impl Run {
         }
         content.build_on(&before);
         if after.size == 0 {
-            content.tainted = false;
+            (content.tainted, content.lost) = (false, None);
         }
         self.begin_version(content, change, before);
         if let State::Written { hasher, identity, .. } = &mut content.state {

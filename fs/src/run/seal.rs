@@ -116,6 +116,10 @@ impl Run {
         if self.exceeds_holes(&stat) {
             return self.leave_unsealed(tracked, content, version, Unsealed::Sparse);
         }
+        if let Some(lost) = content.lost {
+            let unsealed = Unsealed::NotStored(lost.to_string());
+            return self.leave_unsealed(tracked, content, version, unsealed);
+        }
         // Somebody changed it below the mount since the run did: nothing that was seen counts.
         if stat.identity != last || follower.length() != stat.identity.size {
             follower = Arc::new(Following::unread(stat.identity.size));

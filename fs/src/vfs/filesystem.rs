@@ -8,6 +8,7 @@ use attestfs_attestation::escaped;
 use super::{
     handle::Handles,
     inode::{Inode, InodeId, Inodes},
+    space::Space,
     tenure::Tenure,
     virtual_files::VirtualFiles,
 };
@@ -30,6 +31,7 @@ pub(crate) struct Vfs {
     pub(super) handles: Handles,
     pub(super) processes: Processes,
     pub(super) virtual_files: VirtualFiles,
+    pub(super) space: Space,
     pub(super) options: MountOptions,
     pub(super) gate: Arc<Gate>,
     /// Ends with the kernel's interest in answers.
@@ -66,6 +68,7 @@ impl Vfs {
             handles: Handles::default(),
             processes: Processes::default(),
             virtual_files: VirtualFiles::below(escaped(options.origin.as_os_str().as_bytes())),
+            space: Space::default(),
             options,
             gate,
             connection: Connection::default(),

@@ -74,10 +74,17 @@ impl Vfs {
         if drop_privilege_bits && let Err(error) = writer.drop_privilege_bits() {
             return answer(Err(error));
         }
-        if bytes.len() < BEHIND_BYTES {
-            return answer(writer.write(bytes, offset));
+        if bytes.len() >= BEHIND_BYTES && self.has_room_for(bytes.len()) {
+            writer.write_behind(bytes, offset, answer);
+        } else {
+            answer(writer.write(bytes, offset));
         }
-        writer.write_behind(bytes, offset, answer);
+    }
+
+    /// Whether the store will not be full before so much more is stored.
+    fn has_room_for(&self, bytes: usize) -> bool {
+        let look = || self.backing.root().and_then(|root| self.backing.statfs(&root)).ok();
+        self.space.covers(bytes as u64, look)
     }
 
     pub(crate) fn allocate(

@@ -11,6 +11,7 @@ mod namespace;
 mod opening;
 mod owner;
 mod shown;
+mod space;
 mod special;
 mod subjects;
 mod tenure;

@@ -1,0 +1,61 @@
+//! How fast this machine hashes without any file system, measured in the same run.
+
+use std::{
+    fs::File,
+    hint::black_box,
+    path::PathBuf,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use sha2::Digest;
+
+/// How much is hashed to know a speed.
+const MEBIBYTES: u64 = 512;
+
+/// Bytes a second of one SHA-256, which no second thread can help.
+pub(crate) fn sha256_stream() -> f64 {
+    let mut hasher = sha2::Sha256::new();
+    let speed = stream(|piece| hasher.update(piece));
+    black_box(hasher.finalize());
+    speed
+}
+
+/// Bytes a second of one BLAKE3 on one thread.
+pub(crate) fn blake3_stream() -> f64 {
+    let mut hasher = blake3::Hasher::new();
+    let speed = stream(|piece| {
+        hasher.update(piece);
+    });
+    black_box(hasher.finalize());
+    speed
+}
+
+/// How long the SHA-256 of each of these files takes when as many threads as given hash one each.
+pub(crate) fn sha256_of_files(files: &[PathBuf], threads: usize) -> Duration {
+    let next = AtomicUsize::new(0);
+    let start = Instant::now();
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let Some(path) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let file = File::open(path).unwrap();
+                    let length = file.metadata().unwrap().len();
+                    black_box(attestfs_digest::sha256(&file, length).unwrap());
+                }
+            });
+        }
+    });
+    start.elapsed()
+}
+
+/// Bytes a second of something that takes mebibytes, out of the cache of the processor.
+fn stream(mut take: impl FnMut(&[u8])) -> f64 {
+    let piece = vec![0x5A; 1 << 20];
+    let start = Instant::now();
+    for _ in 0..MEBIBYTES {
+        take(black_box(&piece));
+    }
+    (MEBIBYTES << 20) as f64 / start.elapsed().as_secs_f64()
+}

@@ -1,0 +1,15 @@
+//! The rows, group by group: those that one set-up measures together.
+
+mod close;
+mod files;
+mod lineage;
+mod model;
+mod open;
+mod published;
+mod read;
+mod verify;
+mod write;
+
+mod group;
+
+pub(crate) use group::measure;

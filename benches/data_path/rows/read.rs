@@ -1,0 +1,126 @@
+//! Large files that are read: P7 and P9.
+
+use std::{path::Path, time::Duration};
+
+use super::{
+    published::{Published, check_admitted, weights_in},
+    write::sized,
+};
+use crate::{
+    bench::Bench,
+    command::find,
+    peers::WITHOUT_PYTHON,
+    row::{Comparison, Figure, Goal, Row, Unit},
+    work,
+};
+
+/// A way to read a file.
+struct Reading {
+    name: &'static str,
+    unit: Unit,
+    /// How much of the unit there is to a file of this length.
+    amount: fn(&Bench, u64) -> u64,
+    read: fn(&Path, u64) -> Duration,
+}
+
+const READINGS: [Reading; 3] = [
+    Reading {
+        name: "read by 1 MiB",
+        unit: Unit::BytesPerSecond,
+        amount: |_, length| length,
+        read: |path, _| work::read(path),
+    },
+    Reading {
+        name: "read 4 KiB here and there",
+        unit: Unit::PerSecond,
+        amount: |bench, _| bench.count(500_000),
+        read: work::read_here_and_there,
+    },
+    Reading {
+        name: TOUCHING,
+        unit: Unit::BytesPerSecond,
+        amount: |_, length| length,
+        read: |path, _| work::touch(path).unwrap(),
+    },
+];
+
+/// Options of a mount that keep the kernel from reading past the server. It never does yet.
+const THROUGH_THE_SERVER: &[&str] = &[];
+
+const TOUCHING: &str = "touch all pages of a mapping";
+
+/// P7: a file that the gate has admitted, whose pages are in the cache.
+pub(crate) fn admitted_file(bench: &Bench) -> Vec<Row> {
+    let place = bench.memory();
+    let length = bench.bytes(4 << 30);
+    let published = Published::new(&place, length);
+    let rows_at = |level: &str| {
+        let mounted = published.guarded(level);
+        let weights = weights_in(&mounted);
+        work::read(&weights);
+        check_admitted(&weights, level);
+        let row = |reading| read_row(bench, reading, level, [&weights, &published.weights()]);
+        READINGS.iter().map(row).collect::<Vec<_>>()
+    };
+    ["rehash", "stat"].into_iter().flat_map(rows_at).collect()
+}
+
+fn read_row(bench: &Bench, reading: &Reading, level: &str, sides: [&Path; 2]) -> Row {
+    let work = format!("{}, admitted at level {level}", reading.name);
+    if reading.name == TOUCHING && find(Path::new("python3")).is_none() {
+        return Row::nothing("P7", work, WITHOUT_PYTHON);
+    }
+    let amount = (reading.amount)(bench, work_length(sides[1]));
+    let rate = |path: &Path| amount as f64 / (reading.read)(path, amount).as_secs_f64();
+    // Into the page caches.
+    for path in sides {
+        rate(path);
+    }
+    let [ours, native] = bench.rounds(|| sides.map(rate));
+    let figure = |name: &str, samples| Figure::new(name, reading.unit, samples);
+    Row::measured(
+        "P7",
+        work,
+        Comparison::new(figure("attestfs", ours), figure("native", native), Goal::AtLeast(0.98)),
+    )
+}
+
+fn work_length(path: &Path) -> u64 {
+    path.metadata().unwrap().len()
+}
+
+/// P9: every byte verified while it is read, against a plain directory, and against a mount that
+/// verifies nothing and sees each byte as well.
+pub(crate) fn verified_reads(bench: &Bench) -> Vec<Row> {
+    let place = bench.memory();
+    let length = bench.bytes(4 << 30);
+    let published = Published::new(&place, length);
+    let (verifying, plain) =
+        (published.guarded("per-read"), published.unguarded(THROUGH_THE_SERVER));
+    let (verified, unverified) = (weights_in(&verifying), weights_in(&plain));
+    work::read(&verified);
+    check_admitted(&verified, "per-read");
+    let rate = |taken: Duration| length as f64 / taken.as_secs_f64();
+    let [ours, unverified, native] = bench.rounds(|| {
+        [
+            rate(work::read_past_the_cache(&verified)),
+            rate(work::read_past_the_cache(&unverified)),
+            rate(work::read(&published.weights())),
+        ]
+    });
+    let work = format!("read {} through the server, verified", sized(length));
+    let figure = |name: &str, samples| Figure::new(name, Unit::BytesPerSecond, samples);
+    let ours = figure("attestfs", ours);
+    vec![
+        Row::measured(
+            "P9",
+            &work,
+            Comparison::new(ours.clone(), figure("native", native), Goal::AtLeast(0.35)),
+        ),
+        Row::measured(
+            "P9",
+            &work,
+            Comparison::new(ours, figure("without verifying", unverified), Goal::AtLeast(0.9)),
+        ),
+    ]
+}

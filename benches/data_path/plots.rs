@@ -5,6 +5,7 @@ use std::{fs, path::Path};
 use crate::{
     bench::Bench,
     chart::{Chart, Line},
+    rows::hold,
     view::View,
     work,
 };
@@ -39,7 +40,9 @@ fn write_sizes(bench: &Bench) -> Chart {
 
 /// Files a second against the number of files.
 fn files(bench: &Bench) -> Chart {
-    let counts: Vec<u64> = (0..=5).map(|power| bench.count(10_u64.pow(power))).collect();
+    let mut counts: Vec<u64> = (0..=5).map(|power| bench.count(10_u64.pow(power))).collect();
+    // The line ends where a mount of ours can hold no more.
+    counts.pop_if(|&mut most| hold(bench, most).is_err());
     let speed = |view: &View<'_>, count: u64| {
         let directory = view.path("files");
         let taken = work::write_files(&directory, count, 10 << 10);

@@ -2,7 +2,10 @@
 
 use std::{fs, process};
 
-use rustix::param::clock_ticks_per_second;
+use rustix::{
+    param::clock_ticks_per_second,
+    process::{Resource, getrlimit},
+};
 
 use crate::machine::kibibytes_after;
 
@@ -15,6 +18,11 @@ pub(crate) fn seconds_of_us_and(server: Option<u32>) -> f64 {
 /// The most memory that a process had so far, in bytes.
 pub(crate) fn peak_memory(process: u32) -> u64 {
     kibibytes_after("VmHWM:", &fs::read_to_string(format!("/proc/{process}/status")).unwrap())
+}
+
+/// How many files a process may have open at most.
+pub(crate) fn open_files_limit() -> u64 {
+    getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX)
 }
 
 /// In user space and in the kernel, of all its threads, also those that have ended.

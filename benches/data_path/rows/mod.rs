@@ -12,4 +12,5 @@ mod write;
 
 mod group;
 
+pub(crate) use files::hold;
 pub(crate) use group::measure;

@@ -6,6 +6,8 @@ use std::fmt::Write;
 #[derive(Debug)]
 pub(crate) struct Chart {
     pub(crate) title: String,
+    /// Where it was measured.
+    pub(crate) subtitle: String,
     /// What the logarithmic axis has.
     pub(crate) across: String,
     /// What the linear axis has.
@@ -23,11 +25,13 @@ const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 400.0;
 const LEFT: f64 = 70.0;
 const RIGHT: f64 = 120.0;
-const TOP: f64 = 40.0;
+const TOP: f64 = 70.0;
 const BOTTOM: f64 = 55.0;
 
 /// Told apart also by those who see no red and green.
 const COLOURS: [&str; 4] = ["#d55e00", "#444444", "#0072b2", "#009e73"];
+
+const NAME_HEIGHT: f64 = 14.0;
 
 /// How many steps the linear axis has about.
 const STEPS: f64 = 5.0;
@@ -39,12 +43,14 @@ impl Chart {
              font-family=\"sans-serif\" font-size=\"12\">\n\
              <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"
         );
-        svg += &text(LEFT, TOP - 18.0, "start", &self.title);
+        svg += &text(LEFT, TOP - 46.0, "start", &self.title);
+        svg += &text(LEFT, TOP - 30.0, "start", &self.subtitle);
         self.draw_linear_axis(&mut svg);
         self.draw_logarithmic_axis(&mut svg);
         for (line, colour) in self.lines.iter().zip(COLOURS.iter().cycle()) {
             self.draw_line(&mut svg, line, colour);
         }
+        self.draw_names(&mut svg);
         svg + "</svg>\n"
     }
 
@@ -60,7 +66,7 @@ impl Chart {
             *svg += &text(LEFT - 8.0, height + 4.0, "end", &format!("{value:.digits$}"));
             value += step;
         }
-        *svg += &text(LEFT - 8.0, TOP - 4.0, "end", &self.up);
+        *svg += &text(LEFT, TOP - 10.0, "start", &self.up);
     }
 
     fn draw_logarithmic_axis(&self, svg: &mut String) {
@@ -90,8 +96,18 @@ impl Chart {
             writeln!(svg, "<circle cx=\"{across:.1}\" cy=\"{up:.1}\" r=\"3\" fill=\"{colour}\"/>")
                 .unwrap();
         }
-        if let Some((across, up)) = places.last() {
-            *svg += &text(across + 8.0, up + 4.0, "start", line.name);
+    }
+
+    /// Beside the ends of the lines, the highest first, and none over another.
+    fn draw_names(&self, svg: &mut String) {
+        let end = |line: &Line| line.points.last().map(|point| (self.height(point.1), line.name));
+        let mut ends: Vec<_> = self.lines.iter().filter_map(end).collect();
+        ends.sort_by(|one, other| one.0.total_cmp(&other.0));
+        let mut free = 0.0;
+        for (height, name) in ends {
+            let height = height.max(free);
+            *svg += &text(WIDTH - RIGHT + 8.0, height + 4.0, "start", name);
+            free = height + NAME_HEIGHT;
         }
     }
 

@@ -40,7 +40,7 @@ pub(crate) fn kibibytes_after(label: &str, lines: &str) -> u64 {
 }
 
 /// The processor, its cores, memory and the kernel.
-fn machine() -> String {
+pub(crate) fn machine() -> String {
     let processors = fs::read_to_string("/proc/cpuinfo").unwrap();
     let model = processors.lines().find_map(|line| line.strip_prefix("model name"));
     let model =

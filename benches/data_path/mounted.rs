@@ -26,6 +26,15 @@ pub(crate) struct Mounted<'p> {
     pub(crate) server: u32,
 }
 
+/// What a stage attests.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Outputs<'n> {
+    /// All that is written.
+    All,
+    /// A directory, which gets a `model.sig`.
+    Below(&'n str),
+}
+
 impl<'p> Mounted<'p> {
     /// For writing, with these options more.
     pub(crate) fn new(place: &'p Place, backing: &Path, options: &[&str]) -> Self {
@@ -43,9 +52,12 @@ impl<'p> Mounted<'p> {
         Self::new(place, backing, &["--read-only", "--policy", policy.to_str().unwrap()])
     }
 
-    /// From now on what is written is hashed and recorded.
-    pub(crate) fn open_stage(&self, output: &str) {
-        let mut open = self.place.attestfs(["stage", "open", "--stage", "bench", "--out", output]);
+    /// From now on what is written is hashed and recorded; `outputs` are what is attested of it.
+    pub(crate) fn open_stage(&self, outputs: Outputs<'_>) {
+        let mut open = self.place.attestfs(["stage", "open", "--stage", "bench"]);
+        if let Outputs::Below(directory) = outputs {
+            open.args(["--out", directory]);
+        }
         finish(open.arg(&self.path));
     }
 

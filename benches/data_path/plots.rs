@@ -5,6 +5,7 @@ use std::{fs, path::Path};
 use crate::{
     bench::Bench,
     chart::{Chart, Line},
+    machine::machine,
     rows::hold,
     view::View,
     work,
@@ -31,7 +32,8 @@ fn write_sizes(bench: &Bench) -> Chart {
         length as f64 / taken.as_secs_f64() / 1e9
     };
     Chart {
-        title: "Writing one file, until close has returned".to_owned(),
+        title: format!("Writing a file of {} MiB, until close has returned", length >> 20),
+        subtitle: subtitle(bench),
         across: "bytes of each write".to_owned(),
         up: "GB/s".to_owned(),
         lines: lines(bench, &pieces, speed),
@@ -51,10 +53,15 @@ fn files(bench: &Bench) -> Chart {
     };
     Chart {
         title: "Creating files of 10 KiB".to_owned(),
+        subtitle: subtitle(bench),
         across: "files".to_owned(),
         up: "1000 files/s".to_owned(),
         lines: lines(bench, &counts, speed),
     }
+}
+
+fn subtitle(bench: &Bench) -> String {
+    format!("in memory, medians of {}; {}", bench.options.rounds, machine())
 }
 
 /// A line for each way to a directory, with the medians of all rounds at each point.

@@ -26,7 +26,7 @@ pub(crate) fn open_files_limit() -> u64 {
 }
 
 /// In user space and in the kernel, of all its threads, also those that have ended.
-fn processor_seconds(process: u32) -> f64 {
+pub(crate) fn processor_seconds(process: u32) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
     let (_, after_name) = stat.rsplit_once(") ").unwrap();
     let ticks: f64 =

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::{
-    mounted::Mounted,
+    mounted::{Mounted, Outputs},
     peers::{BINDFS, MERGERFS, Peer, PeerMount},
     place::Place,
 };
@@ -32,7 +32,7 @@ impl<'p> View<'p> {
     /// Through attestfs, with a stage open, so that what is written is hashed and recorded.
     pub(crate) fn attestfs(place: &'p Place, options: &[&str]) -> Self {
         let mounted = Mounted::new(place, &place.directory("behind-attestfs"), options);
-        mounted.open_stage("out");
+        mounted.open_stage(Outputs::All);
         Self { name: "attestfs", way: Way::Attestfs(mounted) }
     }
 

@@ -10,7 +10,7 @@ use super::write::sized;
 use crate::{
     bench::Bench,
     measure::Samples,
-    mounted::Mounted,
+    mounted::{Mounted, Outputs},
     place::Place,
     row::{Comparison, Figure, Goal, Row, Unit},
     work::{self, wait_until_sealed},
@@ -106,7 +106,7 @@ fn on_disk_once<'p>(
 }
 
 fn write_in_stage(mounted: &Mounted<'_>, length: u64, after: After) {
-    mounted.open_stage("out");
+    mounted.open_stage(Outputs::Below("out"));
     let output = mounted.path.join("out");
     work::write_files(&output, FILES, length);
     if matches!(after, After::Seals) {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::{
-    mounted::Mounted,
+    mounted::{Mounted, Outputs},
     place::Place,
     work::{self, MEBIBYTE, attribute, wait_until_sealed},
 };
@@ -22,7 +22,7 @@ impl<'p> Published<'p> {
     pub(crate) fn new(place: &'p Place, length: u64) -> Self {
         let tree = place.directory("tree");
         let mounted = Mounted::new(place, &tree, &[]);
-        mounted.open_stage("model");
+        mounted.open_stage(Outputs::Below("model"));
         std::fs::create_dir(mounted.path.join("model")).unwrap();
         let weights = mounted.path.join(WEIGHTS);
         work::write(&weights, length, MEBIBYTE);

@@ -1,12 +1,6 @@
 //! What all rows share: the options, the sizes, and places to work in.
 
-use crate::{
-    machine,
-    measure::{Samples, rounds},
-    options::Options,
-    peers::ModelSigning,
-    place::Place,
-};
+use crate::{machine, measure::Samples, options::Options, peers::ModelSigning, place::Place};
 
 /// What all rows share.
 #[derive(Debug)]
@@ -48,12 +42,13 @@ impl Bench {
         (promised / self.options.shrink).max(promised.min(16))
     }
 
-    /// What `measure` gives of each side, round by round.
+    /// What `measure` gives of each side, round by round: what disturbs the machine then disturbs
+    /// all of them.
     pub(crate) fn rounds<const SIDES: usize>(
         &self,
-        measure: impl FnMut() -> [f64; SIDES],
+        mut measure: impl FnMut() -> [f64; SIDES],
     ) -> [Samples; SIDES] {
-        rounds(self.options.rounds, measure)
+        self.rounds_of(|| measure().to_vec()).try_into().unwrap()
     }
 
     /// As [`rounds`](Self::rounds), of as many sides as `measure` gives.

@@ -11,6 +11,8 @@ use std::{
 
 use sha2::Digest;
 
+use crate::process::seconds_of_us_and;
+
 /// How much is hashed to know a speed.
 const MEBIBYTES: u64 = 512;
 
@@ -22,14 +24,22 @@ pub(crate) fn sha256_stream() -> f64 {
     speed
 }
 
-/// Bytes a second of one BLAKE3 on one thread.
-pub(crate) fn blake3_stream() -> f64 {
+/// The same of one BLAKE3 on one thread.
+fn blake3_stream() -> f64 {
     let mut hasher = blake3::Hasher::new();
     let speed = stream(|piece| {
         hasher.update(piece);
     });
     black_box(hasher.finalize());
     speed
+}
+
+/// Seconds of processors that both digests of a byte take by themselves, whatever else runs.
+pub(crate) fn processors_of_both() -> f64 {
+    let before = seconds_of_us_and(None);
+    sha256_stream();
+    blake3_stream();
+    (seconds_of_us_and(None) - before) / (MEBIBYTES << 20) as f64
 }
 
 /// How long the SHA-256 of each of these files takes when as many threads as given hash one each.

@@ -112,6 +112,16 @@ impl Comparison {
 }
 
 impl Figure {
+    /// In bytes a second.
+    pub(crate) fn speed(name: impl Into<String>, samples: Samples) -> Self {
+        Self::new(name, Unit::BytesPerSecond, samples)
+    }
+
+    /// In seconds.
+    pub(crate) fn time(name: impl Into<String>, samples: Samples) -> Self {
+        Self::new(name, Unit::Seconds, samples)
+    }
+
     pub(crate) fn new(name: impl Into<String>, unit: Unit, samples: Samples) -> Self {
         Self { name: name.into(), unit, samples }
     }

@@ -12,7 +12,7 @@ use crate::{
     measure::Samples,
     mounted::{Mounted, Outputs},
     place::Place,
-    row::{Comparison, Figure, Goal, Row, Unit},
+    row::{Comparison, Figure, Goal, Row},
     work::{self, wait_until_sealed},
 };
 
@@ -58,10 +58,8 @@ fn in_memory(bench: &Bench, length: u64) -> Vec<Row> {
         ]
     });
     let rows_of = |when: &str, large: Samples, small: Samples| {
-        let [large, small] =
-            [(sized(length), large), ("64 KiB".to_owned(), small)].map(|(size, samples)| {
-                Figure::new(format!("{FILES} x {size}"), Unit::Seconds, samples)
-            });
+        let [large, small] = [(sized(length), large), ("64 KiB".to_owned(), small)]
+            .map(|(size, samples)| Figure::time(format!("{FILES} x {size}"), samples));
         let work = format!("close a stage of {} {when}", large.name);
         [
             Row::measured("P6", &work, Comparison::alone(large.clone(), Goal::AtMost(0.050))),
@@ -84,8 +82,8 @@ fn on_disk(bench: &Bench, length: u64) -> Row {
         "P6",
         format!("the same at once, {FILES} x {}, on disk", sized(length)),
         Comparison::new(
-            Figure::new("stage close", Unit::Seconds, closing),
-            Figure::new("fdatasync of them instead", Unit::Seconds, syncing),
+            Figure::time("stage close", closing),
+            Figure::time("fdatasync of them instead", syncing),
             Goal::Shown,
         ),
     )

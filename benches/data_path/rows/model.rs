@@ -9,7 +9,7 @@ use crate::{
     job::{Job, Moments, now},
     peers::{ModelSigning, WITHOUT_MODEL_SIGNING},
     place::Place,
-    row::{Comparison, Figure, Goal, Row, Unit},
+    row::{Comparison, Figure, Goal, Row},
 };
 
 const FILES: u64 = 8;
@@ -40,15 +40,13 @@ pub(crate) fn signed_model(bench: &Bench) -> Vec<Row> {
         fs::remove_dir_all(tree.join("model")).unwrap();
         [total / ours.whole, ours.signing, total / other.whole, other.signing]
     });
-    let speed = |name: &str, samples| Figure::new(name, Unit::BytesPerSecond, samples);
-    let time = |name: &str, samples| Figure::new(name, Unit::Seconds, samples);
     vec![
         Row::measured(
             "P5",
             format!("(a) first byte of {what}"),
             Comparison::new(
-                speed("attestfs run", ours_whole),
-                speed("native, model_signing", other_whole),
+                Figure::speed("attestfs run", ours_whole),
+                Figure::speed("native, model_signing", other_whole),
                 Goal::AtLeast(1.5),
             ),
         ),
@@ -56,8 +54,8 @@ pub(crate) fn signed_model(bench: &Bench) -> Vec<Row> {
             "P5",
             format!("(b) last close of {what}"),
             Comparison::new(
-                time("attestfs run", ours_signing),
-                time("model_signing alone", other_signing),
+                Figure::time("attestfs run", ours_signing),
+                Figure::time("model_signing alone", other_signing),
                 Goal::AtMost(0.15),
             ),
         ),

@@ -3,7 +3,7 @@
 use super::published::{Published, check_admitted, weights_in};
 use crate::{
     bench::Bench,
-    row::{Comparison, Figure, Goal, Row, Unit},
+    row::{Comparison, Figure, Goal, Row},
     work::{self, MEBIBYTE},
 };
 
@@ -21,13 +21,12 @@ pub(crate) fn judged_open(bench: &Bench) -> Vec<Row> {
     let [ours, other] = bench.rounds(|| {
         [&judged, &unjudged].map(|path| work::open(path, times).as_secs_f64() / times as f64)
     });
-    let figure = |name: &str, samples| Figure::new(name, Unit::Seconds, samples);
     vec![Row::measured(
         "P14",
         "open a file with a cached verdict",
         Comparison::new(
-            figure("attestfs", ours),
-            figure("attestfs without policy", other),
+            Figure::time("attestfs", ours),
+            Figure::time("attestfs without policy", other),
             Goal::AtMost(1.05),
         ),
     )]

@@ -72,7 +72,7 @@ fn read_row(bench: &Bench, reading: &Reading, level: &str, sides: [&Path; 2]) ->
     if reading.name == TOUCHING && find(Path::new("python3")).is_none() {
         return Row::nothing("P7", work, WITHOUT_PYTHON);
     }
-    let amount = (reading.amount)(bench, work_length(sides[1]));
+    let amount = (reading.amount)(bench, sides[1].metadata().unwrap().len());
     let rate = |path: &Path| amount as f64 / (reading.read)(path, amount).as_secs_f64();
     // Into the page caches.
     for path in sides {
@@ -85,10 +85,6 @@ fn read_row(bench: &Bench, reading: &Reading, level: &str, sides: [&Path; 2]) ->
         work,
         Comparison::new(figure("attestfs", ours), figure("native", native), Goal::AtLeast(0.98)),
     )
-}
-
-fn work_length(path: &Path) -> u64 {
-    path.metadata().unwrap().len()
 }
 
 /// P9: every byte verified while it is read, against a plain directory, and against a mount that
@@ -112,18 +108,21 @@ pub(crate) fn verified_reads(bench: &Bench) -> Vec<Row> {
         ]
     });
     let work = format!("read {} through the server, verified", sized(length));
-    let figure = |name: &str, samples| Figure::new(name, Unit::BytesPerSecond, samples);
-    let ours = figure("attestfs", ours);
+    let ours = Figure::speed("attestfs", ours);
     vec![
         Row::measured(
             "P9",
             &work,
-            Comparison::new(ours.clone(), figure("native", native), Goal::AtLeast(0.35)),
+            Comparison::new(ours.clone(), Figure::speed("native", native), Goal::AtLeast(0.35)),
         ),
         Row::measured(
             "P9",
             &work,
-            Comparison::new(ours, figure("without verifying", unverified), Goal::AtLeast(0.9)),
+            Comparison::new(
+                ours,
+                Figure::speed("without verifying", unverified),
+                Goal::AtLeast(0.9),
+            ),
         ),
     ]
 }

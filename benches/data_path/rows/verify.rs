@@ -17,7 +17,7 @@ use crate::{
     hashing,
     machine::cores,
     peers::{WITHOUT_B3SUM, WITHOUT_MODEL_SIGNING},
-    row::{Comparison, Figure, Goal, Row, Unit},
+    row::{Comparison, Figure, Goal, Row},
     work,
 };
 
@@ -48,9 +48,8 @@ fn attested(bench: &Bench) -> Vec<Row> {
     let [verifying, opening, other] = bench.rounds(|| {
         [rate(timed(&mut verify)), rate(first_open(&published)), rate(timed(&mut b3sum))]
     });
-    let figure = |name: &str, samples| Figure::new(name, Unit::BytesPerSecond, samples);
-    let other = figure(&format!("b3sum, {} threads", cores()), other);
-    let ours = [figure("attestfs verify", verifying), figure("attestfs", opening)];
+    let other = Figure::speed(format!("b3sum, {} threads", cores()), other);
+    let ours = [Figure::speed("attestfs verify", verifying), Figure::speed("attestfs", opening)];
     let compare =
         |(work, ours)| Row::measured("P8", work, Comparison::new(ours, other.clone(), GOAL));
     works.into_iter().zip(ours).map(compare).collect()
@@ -84,7 +83,10 @@ fn foreign(bench: &Bench) -> Row {
     let rate = |taken: Duration| (FILES * length) as f64 / taken.as_secs_f64();
     let [ours, streams] = bench
         .rounds(|| [rate(timed(&mut verify)), rate(hashing::sha256_of_files(&files, cores()))]);
-    let figure = |name: &str, samples| Figure::new(name, Unit::BytesPerSecond, samples);
-    let streams = figure(&format!("SHA-256, {} threads", cores()), streams);
-    Row::measured("P8", work, Comparison::new(figure("attestfs verify", ours), streams, GOAL))
+    let streams = Figure::speed(format!("SHA-256, {} threads", cores()), streams);
+    Row::measured(
+        "P8",
+        work,
+        Comparison::new(Figure::speed("attestfs verify", ours), streams, GOAL),
+    )
 }

@@ -10,7 +10,6 @@ use crate::{
     bench::Bench,
     hashing,
     machine::available_memory,
-    measure::Samples,
     process::{peak_memory, seconds_of_us_and},
     row::{Comparison, Figure, Goal, Row, Unit},
     view::View,
@@ -29,15 +28,14 @@ pub(crate) fn one_stream(bench: &Bench) -> Vec<Row> {
         [plain, closed, sealed, plain.min(hashing::sha256_stream())]
     });
     check_digest(&ours, &place.path("behind-attestfs"), length);
-    let figure = |name: &str, samples: Samples| Figure::new(name, Unit::BytesPerSecond, samples);
     let size = sized(length);
     vec![
         Row::measured(
             "P1",
             format!("write {size} by 1 MiB, to close"),
             Comparison::new(
-                figure("attestfs", closed),
-                figure("native", plain),
+                Figure::speed("attestfs", closed),
+                Figure::speed("native", plain),
                 Goal::AtLeast(0.90),
             ),
         ),
@@ -45,8 +43,8 @@ pub(crate) fn one_stream(bench: &Bench) -> Vec<Row> {
             "P2",
             format!("write {size} by 1 MiB, to both digests"),
             Comparison::new(
-                figure("attestfs", sealed),
-                figure("min(native, SHA-256)", bound),
+                Figure::speed("attestfs", sealed),
+                Figure::speed("min(native, SHA-256)", bound),
                 Goal::AtLeast(0.85),
             ),
         ),
@@ -63,22 +61,20 @@ pub(crate) fn several_streams(bench: &Bench) -> Vec<Row> {
     let [plain, through, plain_processors, through_processors] = bench.rounds(|| {
         let [plain, plain_processors] = write_together(&native, STREAMS, length);
         let [through, through_processors] = write_together(&ours, STREAMS, length);
-        let hashing = total / hashing::sha256_stream() + total / hashing::blake3_stream();
-        [
-            total / plain,
-            total / through,
-            (plain_processors + hashing) * 1e9 / total,
-            through_processors * 1e9 / total,
-        ]
+        let with_digests = plain_processors / total + hashing::processors_of_both();
+        [total / plain, total / through, with_digests * 1e9, through_processors / total * 1e9]
     });
     let what = format!("{STREAMS} streams of {}", sized(length));
-    let speed = |name: &str, samples| Figure::new(name, Unit::BytesPerSecond, samples);
     let cost = |name: &str, samples| Figure::new(name, Unit::SecondsPerGigabyte, samples);
     vec![
         Row::measured(
             "P3",
             format!("write {what} (about 0.50 with 2 cores)"),
-            Comparison::new(speed("attestfs", through), speed("native", plain), Goal::Shown),
+            Comparison::new(
+                Figure::speed("attestfs", through),
+                Figure::speed("native", plain),
+                Goal::Shown,
+            ),
         ),
         Row::measured(
             "P3",
@@ -104,11 +100,14 @@ pub(crate) fn on_disk(bench: &Bench) -> Vec<Row> {
         rate(length, taken.as_secs_f64())
     };
     let [plain, through] = bench.rounds(|| [write(&native), write(&ours)]);
-    let figure = |name: &str, samples| Figure::new(name, Unit::BytesPerSecond, samples);
     vec![Row::measured(
         "P4",
         format!("write {} by 1 MiB and fsync, on disk", sized(length)),
-        Comparison::new(figure("attestfs", through), figure("native", plain), Goal::AtLeast(0.98)),
+        Comparison::new(
+            Figure::speed("attestfs", through),
+            Figure::speed("native", plain),
+            Goal::AtLeast(0.98),
+        ),
     )]
 }
 

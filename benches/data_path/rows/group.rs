@@ -44,7 +44,7 @@ pub(crate) fn measure(bench: &Bench) -> Vec<Row> {
             continue;
         }
         let measured = catch_unwind(AssertUnwindSafe(|| (group.measure)(bench)));
-        let measured = measured.unwrap_or_else(|panic| vec![failed(group.numbers[0], &*panic)]);
+        let measured = measured.unwrap_or_else(|panic| failed(group.numbers, &*panic));
         let wanted = measured.into_iter().filter(|row| bench.options.wants(row.number));
         let first = rows.len();
         rows.extend(wanted);
@@ -53,9 +53,10 @@ pub(crate) fn measure(bench: &Bench) -> Vec<Row> {
     rows
 }
 
-fn failed(number: &'static str, panic: &(dyn Any + Send)) -> Row {
+fn failed(numbers: &[&'static str], panic: &(dyn Any + Send)) -> Vec<Row> {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
     let reason = text.unwrap_or_else(|| "it panicked".to_owned());
-    Row::nothing(number, "stopped", Nothing::Failed { reason })
+    let row = |&number| Row::nothing(number, "stopped", Nothing::Failed { reason: reason.clone() });
+    numbers.iter().map(row).collect()
 }

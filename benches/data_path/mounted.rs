@@ -26,6 +26,15 @@ pub(crate) struct Mounted<'p> {
     pub(crate) server: u32,
 }
 
+/// Who reads a file that was sealed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Reads {
+    /// The kernel by itself, past the server, where it can.
+    AsEver,
+    /// The server, and the kernel keeps what it was given.
+    ThroughTheServer,
+}
+
 /// What a stage attests.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Outputs<'n> {
@@ -38,18 +47,31 @@ pub(crate) enum Outputs<'n> {
 impl<'p> Mounted<'p> {
     /// For writing, with these options more.
     pub(crate) fn new(place: &'p Place, backing: &Path, options: &[&str]) -> Self {
+        Self::reading(place, backing, options, Reads::AsEver)
+    }
+
+    fn reading(place: &'p Place, backing: &Path, options: &[&str], reads: Reads) -> Self {
         let path = unused_mount_point(place);
         let mut mount = place.attestfs(["mount", "--json", "--key"]);
         mount.arg(place.key()).args(options).arg(backing).arg(&path);
+        if matches!(reads, Reads::ThroughTheServer) {
+            mount.env("ATTESTFS_PASSTHROUGH", "off");
+        }
         let answer: Value = serde_json::from_str(&finish(&mut mount)).unwrap();
         let server = answer["pid"].as_u64().unwrap().try_into().unwrap();
         Self { place, path, server }
     }
 
     /// For reading what the policy admits at this level.
-    pub(crate) fn guarded(place: &'p Place, backing: &Path, level: &str) -> Self {
+    pub(crate) fn guarded(place: &'p Place, backing: &Path, level: &str, reads: Reads) -> Self {
         let policy = place.policy(level);
-        Self::new(place, backing, &["--read-only", "--policy", policy.to_str().unwrap()])
+        let options = ["--read-only", "--policy", policy.to_str().unwrap()];
+        Self::reading(place, backing, &options, reads)
+    }
+
+    /// For reading whatever lies there.
+    pub(crate) fn unguarded(place: &'p Place, backing: &Path, reads: Reads) -> Self {
+        Self::reading(place, backing, &["--read-only"], reads)
     }
 
     /// From now on what is written is hashed and recorded; `outputs` are what is attested of it.

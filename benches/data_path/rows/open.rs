@@ -3,6 +3,7 @@
 use super::published::{Published, check_admitted, weights_in};
 use crate::{
     bench::Bench,
+    mounted::Reads,
     row::{Comparison, Figure, Goal, Row},
     work::{self, MEBIBYTE},
 };
@@ -11,7 +12,8 @@ use crate::{
 pub(crate) fn judged_open(bench: &Bench) -> Vec<Row> {
     let place = bench.memory();
     let published = Published::new(&place, MEBIBYTE);
-    let (guarding, plain) = (published.guarded("rehash"), published.unguarded(&[]));
+    let (guarding, plain) =
+        (published.guarded("rehash", Reads::AsEver), published.unguarded(Reads::AsEver));
     let (judged, unjudged) = (weights_in(&guarding), weights_in(&plain));
     for weights in [&judged, &unjudged] {
         work::open(weights, 1);

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::{
-    mounted::{Mounted, Outputs},
+    mounted::{Mounted, Outputs, Reads},
     place::Place,
     work::{self, MEBIBYTE, attribute, wait_until_sealed},
 };
@@ -41,13 +41,13 @@ impl<'p> Published<'p> {
     }
 
     /// A mount for reading that guards it at this level.
-    pub(crate) fn guarded(&self, level: &str) -> Mounted<'p> {
-        Mounted::guarded(self.place, &self.tree, level)
+    pub(crate) fn guarded(&self, level: &str, reads: Reads) -> Mounted<'p> {
+        Mounted::guarded(self.place, &self.tree, level, reads)
     }
 
-    /// A mount for reading that guards nothing, with these options more.
-    pub(crate) fn unguarded(&self, options: &[&str]) -> Mounted<'p> {
-        Mounted::new(self.place, &self.tree, &[&["--read-only"], options].concat())
+    /// A mount for reading that guards nothing.
+    pub(crate) fn unguarded(&self, reads: Reads) -> Mounted<'p> {
+        Mounted::unguarded(self.place, &self.tree, reads)
     }
 }
 

@@ -106,22 +106,31 @@ impl WriteHandle {
     /// As [`write`](Self::write), but says that all is stored before it is. Nobody sees a difference but
     /// by a crash: whoever looks at the file waits until it is stored. What goes wrong is told to the
     /// next one who writes, syncs or closes.
+    ///
+    /// # Returns
+    /// Whether it was stored.
     pub(crate) fn write_behind(
         &self,
         bytes: &[u8],
         offset: u64,
         answer: impl FnOnce(Result<usize, Error>),
-    ) {
+    ) -> bool {
         let place = self.tracked.line().enter();
         if let Err(error) = self.tell_lost().and_then(|()| self.check_if_first(&place)) {
             drop(place);
-            return answer(Err(error));
+            answer(Err(error));
+            return false;
         }
         answer(Ok(bytes.len()));
-        if let Err(error) = self.store_all(place, bytes, offset) {
-            self.tracked.content_as_it_is().lost.get_or_insert(error);
-            self.lost.lock().get_or_insert(error);
-        }
+        let Err(error) = self.store_all(place, bytes, offset) else { return true };
+        self.tracked.content_as_it_is().lost.get_or_insert(error);
+        self.lost.lock().get_or_insert(error);
+        false
+    }
+
+    /// Whether something that was answered is not stored yet.
+    pub(crate) fn is_behind(&self) -> bool {
+        !self.tracked.line().is_empty()
     }
 
     /// Waits until all that was answered is stored.

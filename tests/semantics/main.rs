@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod behind;
 mod digests;
 mod files;
 mod gate;

@@ -37,6 +37,12 @@ impl Line {
         Place { line: self, number, stored: false }
     }
 
+    /// Whether nobody stands in line.
+    pub(crate) fn is_empty(&self) -> bool {
+        let counts = self.counts.lock();
+        counts.hashed == counts.entered
+    }
+
     /// Waits until nobody stands in line: all that was answered is stored and hashed.
     pub(crate) fn wait_until_empty(&self) {
         let mut counts = self.counts.lock();

@@ -74,8 +74,11 @@ impl Vfs {
         if drop_privilege_bits && let Err(error) = writer.drop_privilege_bits() {
             return answer(Err(error));
         }
-        if bytes.len() >= BEHIND_BYTES && self.has_room_for(bytes.len()) {
-            writer.write_behind(bytes, offset, answer);
+        let behind = bytes.len() >= BEHIND_BYTES || writer.is_behind();
+        if behind && self.has_room_for(bytes.len()) {
+            if !writer.write_behind(bytes, offset, answer) {
+                self.space.look_again();
+            }
         } else {
             answer(writer.write(bytes, offset));
         }
@@ -210,7 +213,8 @@ impl Vfs {
 }
 
 /// Smaller writes are stored before they are answered: to wake another thread for the next one costs more than
-/// the writer waits.
+/// the writer waits. Not so the end of a large one: of 1 MiB that does not begin with a page the kernel makes
+/// two requests.
 const BEHIND_BYTES: usize = 64 << 10;
 
 /// Bytes of a verified file that one request copies at the most; the kernel asks for the rest.

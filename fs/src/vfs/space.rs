@@ -24,6 +24,13 @@ impl Space {
     }
 }
 
+impl Space {
+    /// It was not as it seemed.
+    pub(super) fn look_again(&self) {
+        self.left.store(0, Relaxed);
+    }
+}
+
 /// What is written before somebody looks again: a small part of what is free, for others write too.
 fn share(store: &StatVfs) -> u64 {
     // A tmpfs without bound says nothing.

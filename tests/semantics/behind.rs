@@ -1,0 +1,288 @@
+//! Writes that are answered before they are stored, and reads that pass by us: nobody sees a difference.
+
+use std::{
+    ffi::CString,
+    fs::{self, File},
+    io::{Read, Write},
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::fs::{FileExt, MetadataExt},
+    },
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+};
+
+use attestfs_fs::{Inputs, Limits, Unsealed};
+use rustix::{
+    fs::{Mode, OFlags},
+    io::Errno,
+    mount::{MountFlags, UnmountFlags},
+};
+
+use crate::common::{Scratch, can_mount, digests_of};
+
+const MIB: usize = 1 << 20;
+
+/// What the kernel asks to be written by one request, wherever it lies in memory.
+const PIECE: usize = MIB / 2;
+
+/// Bytes that no two pieces have in common.
+fn pattern(length: usize, seed: u32) -> Vec<u8> {
+    let words = (seed..).map(|word| word.wrapping_mul(0x9E37_79B1));
+    words.flat_map(u32::to_le_bytes).take(length).collect()
+}
+
+#[test]
+fn what_is_answered_is_read_back_whoever_asks() {
+    if !can_mount() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let path = scratch.path("big");
+    let mut file = File::create(&path).unwrap();
+    let other = File::open(&path).unwrap();
+    for number in 0..40 {
+        let piece = pattern(MIB, number << 20);
+        file.write_all(&piece).unwrap();
+        let mut back = vec![0; MIB];
+        let offset = u64::from(number) * MIB as u64;
+        other.read_exact_at(&mut back, offset).unwrap();
+        assert!(back == piece, "piece {number}");
+        assert_eq!(fs::metadata(&path).unwrap().len(), offset + MIB as u64);
+    }
+    drop((file, other));
+    scratch.check_digests();
+}
+
+#[test]
+fn what_is_synced_or_closed_lies_in_the_store() {
+    if !can_mount() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let bytes = pattern(9 * MIB + 5, 0);
+    let mut file = File::create(scratch.path("f")).unwrap();
+    file.write_all(&bytes).unwrap();
+    file.sync_all().unwrap();
+    assert!(fs::read(scratch.stored("f")).unwrap() == bytes);
+    file.write_all(&bytes).unwrap();
+    drop(file);
+    assert!(fs::read(scratch.stored("f")).unwrap() == [&bytes[..], &bytes].concat());
+    scratch.check_digests();
+}
+
+#[test]
+fn writers_that_overlap_leave_the_digests_of_what_is_stored() {
+    if !can_mount() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let path = scratch.path("shared");
+    File::create(&path).unwrap().set_len(24 * MIB as u64).unwrap();
+    thread::scope(|threads| {
+        for writer in 0..4_u32 {
+            let path = &path;
+            threads.spawn(move || {
+                let file = File::options().write(true).open(path).unwrap();
+                for step in 0..24_u32 {
+                    let piece = pattern(MIB + 4097, writer << 24 | step);
+                    let place = u64::from(step * 7 % 22) * MIB as u64 + u64::from(writer) * 4096;
+                    file.write_all_at(&piece, place).unwrap();
+                    if step % 8 == writer {
+                        file.set_len(u64::from(20 + step % 5) * MIB as u64).unwrap();
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(scratch.check_digests().len(), 1);
+}
+
+#[test]
+fn a_large_file_that_is_patched_or_cut_while_it_is_hashed_has_the_digests_of_its_bytes() {
+    if !can_mount() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let mut archive = File::create(scratch.path("archive")).unwrap();
+    for number in 0..48 {
+        archive.write_all(&pattern(MIB, number << 20)).unwrap();
+        if number % 16 == 9 {
+            archive.write_all_at(b"header", u64::from(number) * 1000).unwrap();
+        }
+    }
+    drop(archive);
+    let mut cut = File::create(scratch.path("cut")).unwrap();
+    cut.write_all(&pattern(32 * MIB, 1)).unwrap();
+    cut.set_len(7 * MIB as u64 + 3).unwrap();
+    cut.write_all_at(&pattern(6 * MIB, 2), 7 * MIB as u64 + 3).unwrap();
+    drop(cut);
+    // As safetensors does: full length first.
+    let mut filled = File::create(scratch.path("filled")).unwrap();
+    filled.set_len(40 * MIB as u64).unwrap();
+    for number in 0..40 {
+        filled.write_all(&pattern(MIB, number << 20)).unwrap();
+    }
+    drop(filled);
+    assert_eq!(scratch.check_digests().len(), 3);
+}
+
+/// A store of its own in memory, where it can be filled up below.
+struct SmallStore {
+    scratch: Scratch,
+    root: OwnedFd,
+}
+
+impl SmallStore {
+    fn new(bytes: usize) -> Self {
+        let mut root = None;
+        let prepare = |store: &Path| {
+            let options = CString::new(format!("size={bytes}")).unwrap();
+            rustix::mount::mount("tmpfs", store, "tmpfs", MountFlags::empty(), options.as_c_str())
+                .unwrap();
+            let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+            root = Some(rustix::fs::open(store, flags, Mode::empty()).unwrap());
+        };
+        let scratch = Scratch::with(prepare, Inputs::Opened, Limits::default(), |backing| backing);
+        // Who has it open keeps it.
+        rustix::mount::unmount(scratch.stored(""), UnmountFlags::DETACH).unwrap();
+        Self { scratch, root: root.unwrap() }
+    }
+
+    fn below(&self, name: &str) -> PathBuf {
+        Path::new("/proc/self/fd").join(self.root.as_raw_fd().to_string()).join(name)
+    }
+
+    fn fill(&self) {
+        let mut rest = File::create(self.below("rest")).unwrap();
+        while rest.write_all(&[1; 4096]).is_ok() {}
+    }
+}
+
+#[test]
+fn on_a_full_store_a_write_fails_itself() {
+    if !can_mount() {
+        return;
+    }
+    let store = SmallStore::new(16 * MIB);
+    store.fill();
+    let mut file = File::create(store.scratch.path("f")).unwrap();
+    let error = file.write_all(&pattern(MIB, 0)).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(Errno::NOSPC.raw_os_error()));
+    file.sync_all().unwrap();
+}
+
+#[test]
+fn a_write_that_is_answered_and_cannot_be_stored_is_told_once_and_no_output() {
+    if !can_mount() {
+        return;
+    }
+    let store = SmallStore::new(64 * MIB);
+    let mut file = File::create(store.scratch.path("f")).unwrap();
+    file.write_all(&pattern(PIECE, 0)).unwrap();
+    file.sync_all().unwrap();
+    store.fill();
+    // There was room when it was looked at.
+    file.write_all(&pattern(PIECE, 1)).unwrap();
+    let error = file.sync_all().unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(Errno::NOSPC.raw_os_error()));
+    file.sync_all().unwrap();
+    let error = file.write_all(&pattern(PIECE, 1)).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(Errno::NOSPC.raw_os_error()), "it was looked at again");
+    drop(file);
+    let left_out = store.scratch.quiesce();
+    assert_eq!(left_out.len(), 1);
+    assert!(matches!(left_out[0].unsealed, Unsealed::NotStored(_)), "{left_out:?}");
+    // Emptied, it is as good as new.
+    fs::remove_file(store.below("rest")).unwrap();
+    fs::write(store.scratch.path("f"), pattern(2 * MIB, 3)).unwrap();
+    assert!(store.scratch.quiesce().is_empty());
+    assert_eq!(store.scratch.facts.sealed()["f"], digests_of(&store.below("f")));
+}
+
+#[test]
+fn a_write_that_could_not_be_stored_is_told_by_close() {
+    if !can_mount() {
+        return;
+    }
+    let store = SmallStore::new(64 * MIB);
+    let script = "import errno, os, sys\n\
+        fd = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT)\n\
+        os.write(fd, bytes(1 << 19))\n\
+        print(flush=True); sys.stdin.readline()\n\
+        assert os.write(fd, bytes(1 << 19)) == 1 << 19\n\
+        try: os.close(fd)\n\
+        except OSError as error: assert error.errno == errno.ENOSPC; sys.exit(7)\n";
+    let mut writer = Command::new("python3")
+        .args(["-c", script])
+        .arg(store.scratch.path("f"))
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    writer.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+    store.fill();
+    drop(writer.stdin.take());
+    assert_eq!(writer.wait().unwrap().code(), Some(7));
+}
+
+#[test]
+fn a_file_that_is_read_past_us_may_be_changed_meanwhile() {
+    if !can_mount() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let path = scratch.path("data");
+    fs::write(&path, pattern(MIB, 0)).unwrap();
+    scratch.quiesce();
+    let reader = File::open(&path).unwrap();
+    let read = |offset| {
+        let mut byte = [0];
+        reader.read_exact_at(&mut byte, offset).unwrap();
+        byte[0]
+    };
+    read(0);
+    let writer = File::options().write(true).open(&path).unwrap();
+    writer.write_all_at(b"w", 100).unwrap();
+    assert_eq!(read(100), b'w');
+    let changer = File::options().read(true).write(true).open(&path).unwrap();
+    changer.write_all_at(b"c", 200).unwrap();
+    changer.read_exact_at(&mut [0; 10], 195).unwrap();
+    assert_eq!(read(200), b'c');
+    fs::OpenOptions::new()
+        .write(true)
+        .truncate(true)
+        .open(&path)
+        .unwrap()
+        .write_all(b"new")
+        .unwrap();
+    assert_eq!(read(1), b'e');
+    assert_eq!(reader.metadata().unwrap().size(), 3);
+    drop((reader, writer, changer));
+    scratch.check_digests();
+}
+
+#[test]
+fn what_is_stored_in_a_mapping_past_us_is_hashed_when_it_is_closed() {
+    if !can_mount() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let path = scratch.path("data");
+    fs::write(&path, pattern(MIB, 0)).unwrap();
+    scratch.check_digests();
+    let reader = File::open(&path).unwrap();
+    reader.read_exact_at(&mut [0], 0).unwrap();
+    let script = "import mmap, sys\n\
+        file = open(sys.argv[1], 'r+b')\n\
+        m = mmap.mmap(file.fileno(), 0)\n\
+        file.close()\n\
+        m[70000] = m[70000] ^ 255\n";
+    let stored = Command::new("python3").args(["-c", script]).arg(&path).status().unwrap();
+    assert!(stored.success());
+    drop(reader);
+    let before = pattern(MIB, 0)[70_000];
+    assert_eq!(fs::read(scratch.stored("data")).unwrap()[70_000], before ^ 255);
+    scratch.check_digests();
+}

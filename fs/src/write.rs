@@ -19,7 +19,7 @@ use crate::{
     gate::{Admitted, Permit},
     identity::Identity,
     read::Reading,
-    run::{Change, Content, Follower, Hold, Opened, Place, Run, Tracked, Verification},
+    run::{Change, Content, Follower, Haste, Hold, Opened, Place, Run, Tracked, Verification},
 };
 
 /// One open that may write. Dropped at RELEASE; the last one of a file lets its content settle.
@@ -100,7 +100,7 @@ impl WriteHandle {
     /// Store and hasher see the writes of one file in the same order: that of its line. A short write
     /// hashes what was stored; a failed one hashes nothing.
     pub(crate) fn write(&self, bytes: &[u8], offset: u64) -> Result<usize, Error> {
-        self.store(self.tracked.line().enter(), bytes, offset)
+        self.store(self.tracked.line().enter(), bytes, offset, Haste::OthersWait)
     }
 
     /// As [`write`](Self::write), but says that all is stored before it is. Nobody sees a difference but
@@ -176,7 +176,7 @@ impl WriteHandle {
 
     /// A store that takes only a part says why when it is asked to take the rest.
     fn store_all(&self, place: Place<'_>, bytes: &[u8], offset: u64) -> Result<(), Error> {
-        let mut stored = self.store(place, bytes, offset)?;
+        let mut stored = self.store(place, bytes, offset, Haste::None)?;
         while stored < bytes.len() {
             let rest = self.write(&bytes[stored..], offset + stored as u64)?;
             stored += rest;
@@ -184,7 +184,14 @@ impl WriteHandle {
         Ok(())
     }
 
-    fn store(&self, mut place: Place<'_>, bytes: &[u8], offset: u64) -> Result<usize, Error> {
+    /// The caller is in this `haste`; others may be who have come since.
+    fn store(
+        &self,
+        mut place: Place<'_>,
+        bytes: &[u8],
+        offset: u64,
+        haste: Haste,
+    ) -> Result<usize, Error> {
         place.wait_to_store();
         let mut follower = None;
         let stored = self.change_in_turn(
@@ -193,7 +200,9 @@ impl WriteHandle {
         )?;
         place.stored();
         if let Some(hasher) = follower {
-            hasher.wrote(offset, &bytes[..stored]);
+            let waited_for = haste == Haste::OthersWait || !place.is_last();
+            let haste = if waited_for { Haste::OthersWait } else { Haste::None };
+            hasher.wrote(offset, &bytes[..stored], haste);
             self.run.trail(&hasher, &self.opened);
         }
         Ok(stored)

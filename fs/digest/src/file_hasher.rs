@@ -43,6 +43,11 @@ impl FileHasher {
         Self { tree: Tree::new(), stream: Stream::default(), eager }
     }
 
+    /// From now on SHA-256 of what is written in order is made at once as far as this.
+    pub fn set_eager(&mut self, eager: u64) {
+        self.eager = eager;
+    }
+
     /// For a file of this length, of which nothing is known.
     pub fn unread(length: u64) -> Self {
         Self::unread_trailing(length, u64::MAX)

@@ -11,6 +11,13 @@ use parking_lot::Mutex;
 #[derive(Debug)]
 pub(crate) struct Following<J>(Mutex<State<J>>);
 
+/// Whether somebody waits for a write to be hashed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Haste {
+    None,
+    OthersWait,
+}
+
 #[derive(Debug)]
 struct State<J> {
     hasher: FileHasher,
@@ -26,9 +33,14 @@ impl<J> Following<J> {
         Self(Mutex::new(State { hasher, front: 0, next: None }))
     }
 
-    /// The store holds these bytes at this offset now.
-    pub(crate) fn wrote(&self, offset: u64, bytes: &[u8]) {
+    /// The store holds these bytes at this offset now. Of a large file SHA-256 is only made of them where
+    /// nobody has to wait for it.
+    pub(crate) fn wrote(&self, offset: u64, bytes: &[u8], haste: Haste) {
         let mut state = self.0.lock();
+        state.hasher.set_eager(match haste {
+            Haste::None => u64::MAX,
+            Haste::OthersWait => EAGER_BYTES,
+        });
         state.hasher.write(offset, bytes);
         if offset <= state.front {
             state.front = state.front.max(offset + bytes.len() as u64);
@@ -130,7 +142,7 @@ mod tests {
     fn written(bytes: &[u8]) -> Following<u8> {
         let following = Following::unread(0);
         for (index, piece) in bytes.chunks(1 << 20).enumerate() {
-            following.wrote((index << 20) as u64, piece);
+            following.wrote((index << 20) as u64, piece, Haste::OthersWait);
         }
         following
     }
@@ -144,6 +156,16 @@ mod tests {
         assert!(written(&bytes(1 << 20)).is_complete());
         assert!(written(&[]).is_complete());
         assert!(!written(&bytes((1 << 20) + 1)).is_complete());
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_complete_when_it_is_written() {
+        let bytes = bytes(9 << 20);
+        let following = Following::<u8>::unread(0);
+        following.wrote(0, &bytes, Haste::None);
+        assert!(following.is_complete());
+        assert!(following.lend_to_trail().is_none());
+        assert_eq!(finish(&following, &bytes), digests(&bytes[..], 9 << 20).unwrap());
     }
 
     #[test]
@@ -167,9 +189,9 @@ mod tests {
         let following = Following::<u8>::unread(0);
         following.resized(12 << 20);
         assert!(following.lend_to_trail().is_none());
-        following.wrote(0, &bytes[..6 << 20]);
+        following.wrote(0, &bytes[..6 << 20], Haste::OthersWait);
         assert_eq!(following.lend_to_trail().unwrap().wanted(), 1 << 20..6 << 20);
-        following.wrote(8 << 20, &bytes[8 << 20..]);
+        following.wrote(8 << 20, &bytes[8 << 20..], Haste::OthersWait);
         assert!(following.lend_to_finish().is_none(), "the store knows where its holes are");
         bytes[6 << 20..8 << 20].fill(0);
         assert_eq!(finish(&following, &bytes), digests(&bytes[..], 12 << 20).unwrap());

@@ -69,6 +69,11 @@ impl Place<'_> {
         self.line.counts.lock().hashed == self.number
     }
 
+    /// Whether nobody has come since.
+    pub(crate) fn is_last(&self) -> bool {
+        self.line.counts.lock().entered == self.number + 1
+    }
+
     /// The write is stored, and the next one's turn comes. Waits until all earlier writes are hashed.
     pub(crate) fn stored(&mut self) {
         self.let_store();

@@ -23,6 +23,7 @@ pub use run::{Limits, Run};
 
 pub(crate) use content::Content;
 pub(crate) use credentials::Credentials;
+pub(crate) use following::Haste;
 pub(crate) use holders::{Holder, InTheWay, Usage};
 pub(crate) use line::Place;
 pub(crate) use process::{Caller, Processes};

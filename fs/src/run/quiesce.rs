@@ -164,7 +164,7 @@ mod tests {
         fact::{Fact, Process},
         names::Place,
         port::{NothingKnown, Recorder},
-        run::{Change, Inputs, Limits, Opened},
+        run::{Change, Haste, Inputs, Limits, Opened},
     };
 
     #[derive(Debug)]
@@ -204,8 +204,14 @@ mod tests {
         let change = Change { tracked: &tracked, opened, by: &Process::default() };
         let store = |opened: &Opened| Ok(opened.backing.write_at(&opened.file, b"w", 0)?);
         let content = &mut tracked.content();
-        run.change(content, change, |_, _| Ok(()), store, |hasher, _| hasher.wrote(0, b"w"))
-            .unwrap();
+        run.change(
+            content,
+            change,
+            |_, _| Ok(()),
+            store,
+            |hasher, _| hasher.wrote(0, b"w", Haste::None),
+        )
+        .unwrap();
         (run, Arc::clone(&tracked))
     }
 

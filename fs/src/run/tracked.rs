@@ -214,7 +214,7 @@ mod tests {
         fact::{Fact, Process},
         names::Place,
         port::{NothingKnown, Recorder},
-        run::{Change, Inputs, Limits, Opened, Scope, seal::StoredContent},
+        run::{Change, Haste, Inputs, Limits, Opened, Scope, seal::StoredContent},
     };
 
     #[derive(Clone, Debug, Default)]
@@ -249,8 +249,14 @@ mod tests {
         };
         let change = Change { tracked, opened, by };
         let content = &mut tracked.content();
-        run.change(content, change, |_, _| Ok(()), store, |hasher, _| hasher.wrote(offset, &bytes))
-            .unwrap();
+        run.change(
+            content,
+            change,
+            |_, _| Ok(()),
+            store,
+            |hasher, _| hasher.wrote(offset, &bytes, Haste::None),
+        )
+        .unwrap();
     }
 
     /// As when pages of a shared mapping are written back while somebody else writes: for those the

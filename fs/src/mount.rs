@@ -30,6 +30,7 @@ use crate::{
 
 /// What a mount is, besides the run it belongs to.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "a mount may be each of them without the others")]
 pub struct MountOptions {
     /// Where it is mounted, for those who follow absolute links: below this path such a link leads to
     /// the mount's own tree. None where that is not known, or another path for them: then it leads

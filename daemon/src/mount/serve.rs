@@ -234,6 +234,7 @@ impl Served {
 }
 
 /// What a mount is served with.
+#[expect(clippy::struct_excessive_bools, reason = "a mount may be each of them without the others")]
 struct Parts {
     backing: Backing,
     read_only: bool,

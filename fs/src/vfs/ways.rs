@@ -79,18 +79,14 @@ impl<S: Clone + Debug> Ways<S> {
         opener: Opener,
         shortcut: impl FnOnce() -> Option<S>,
     ) -> Result<Way<S>, Error> {
-        match &mut self.0 {
-            Some(common) => {
-                let way = common.way.joined_by(opener)?;
-                common.opens += 1;
-                Ok(way)
-            }
-            None => {
-                let way = Way::begun_by(opener, shortcut);
-                self.0 = Some(Common { opens: 1, way: way.clone() });
-                Ok(way)
-            }
+        if let Some(common) = &mut self.0 {
+            let way = common.way.joined_by(opener)?;
+            common.opens += 1;
+            return Ok(way);
         }
+        let way = Way::begun_by(opener, shortcut);
+        self.0 = Some(Common { opens: 1, way: way.clone() });
+        Ok(way)
     }
 
     /// One who has the file open closes it.
@@ -151,9 +147,8 @@ mod tests {
         /// None is EIO.
         fn open(&mut self, way: Way<u32>) -> Option<()> {
             match way {
-                Way::Cached if self.passed > 0 => return None,
+                Way::Cached | Way::Direct if self.passed > 0 => return None,
                 Way::Cached => self.cached += 1,
-                Way::Direct if self.passed > 0 => return None,
                 Way::Direct => {}
                 Way::Passthrough(shortcut) | Way::PassthroughDirect(shortcut) => {
                     if self.cached > 0 || self.shortcut.is_some_and(|known| known != shortcut) {

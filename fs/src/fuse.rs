@@ -71,11 +71,12 @@ struct Adapter {
 }
 
 /// Whoever waits for a signature to be checked does not wait behind those who wait for hashing, nor
-/// behind those who look through all attestations.
+/// behind those who wait for others to close a file or look through all attestations.
 #[derive(Debug)]
 struct WaitingRooms {
     judging: Waiters,
     hashing: Waiters,
+    closing: Waiters,
     listing: Waiters,
 }
 
@@ -84,6 +85,7 @@ impl Default for WaitingRooms {
         Self {
             judging: Waiters::of(Room::JUDGING),
             hashing: Waiters::of(Room::HASHING),
+            closing: Waiters::of(Room::CLOSING),
             listing: Waiters::of(Room::LISTING),
         }
     }
@@ -101,6 +103,7 @@ impl WaitingRooms {
         match answer {
             Answer::Now(result) => give(result),
             Answer::Later(hash) => self.hashing.add(move || rooms.go_on(hash(), give)),
+            Answer::AfterOthers(wait) => self.closing.add(move || rooms.go_on(wait(), give)),
             Answer::AfterHashing(hashing, hash) => hashing.then(move |news| {
                 let again = Arc::clone(&rooms);
                 rooms.hashing.add(move || again.go_on(hash(news), give));
@@ -111,6 +114,7 @@ impl WaitingRooms {
     fn close(&self) {
         self.judging.close();
         self.hashing.close();
+        self.closing.close();
         self.listing.close();
     }
 }

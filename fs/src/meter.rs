@@ -130,6 +130,8 @@ impl Room {
     pub(crate) const JUDGING: Self = Self { r#for: "judging" };
     /// For files to be hashed.
     pub(crate) const HASHING: Self = Self { r#for: "hashing" };
+    /// For others to close a file.
+    pub(crate) const CLOSING: Self = Self { r#for: "closing" };
     /// For attestations to be looked through: who may see which.
     pub(crate) const LISTING: Self = Self { r#for: "listing" };
 }

@@ -41,27 +41,20 @@ pub(crate) struct WriteHandle {
 }
 
 impl WriteHandle {
-    /// Of a file that is held open as it was `admitted`, or else for writing.
-    ///
-    /// # Errors
-    /// [`Error::InUse`] when somebody else is in the way.
+    /// Of a file that is held open. `admitted` is none of one that is opened for nothing but writing.
     pub(crate) fn new(
         run: Arc<Run>,
         tracked: Arc<Tracked>,
         opened: Opened,
         by: Process,
-        permit: Permit,
+        (permit, hold): (Permit, Hold),
         admitted: Option<Admitted>,
-    ) -> Result<Self, Error> {
-        let verification = admitted.as_ref().and_then(|admitted| admitted.verify(&tracked));
+    ) -> Self {
         let reads = admitted.is_some();
-        let hold = match admitted.and_then(Admitted::into_hold) {
-            Some(hold) => hold,
-            None => permit.hold(&run, &tracked, &by)?,
-        };
+        let verification = admitted.and_then(|admitted| admitted.verify(&tracked));
         tracked.content().writers += 1;
         let (lost, maps_past_us) = (Mutex::default(), AtomicBool::default());
-        Ok(Self { tracked, run, opened, by, permit, hold, reads, verification, lost, maps_past_us })
+        Self { tracked, run, opened, by, permit, hold, reads, verification, lost, maps_past_us }
     }
 
     /// # Errors
@@ -291,11 +284,12 @@ impl Drop for WriteHandle {
     }
 }
 
-/// Truncates a file that nobody holds open, as `truncate(2)` does.
+/// Truncates a file that is held for that and not open, as `truncate(2)` does.
 pub(crate) fn truncate_unopened(
     run: &Run,
     permit: &Permit,
     change: Change<'_>,
+    hold: &Hold,
     length: u64,
 ) -> Result<(), Error> {
     let place = change.tracked.line().enter();
@@ -303,7 +297,7 @@ pub(crate) fn truncate_unopened(
     let mut content = change.tracked.content_as_it_is();
     let allows = |content: &mut Content, identity: &Identity| {
         permit.check_again(run, content, change, identity)?;
-        permit.check_readers(run, change, None)
+        permit.check_readers(run, change, Some(hold))
     };
     let truncate = |opened: &Opened| Ok(opened.backing.truncate(&opened.file, length)?);
     run.change(&mut content, change, allows, truncate, |hasher, ()| hasher.resized(length))?;

@@ -92,7 +92,7 @@ impl Admitted {
 
     /// What keeps others from changing it: whoever has the file open keeps this. None where nothing
     /// had to be judged, and in audit mode where somebody was in the way.
-    pub(crate) fn into_hold(self) -> Option<Hold> {
-        self.hold
+    pub(crate) fn take_hold(&mut self) -> Option<Hold> {
+        self.hold.take()
     }
 }

@@ -201,7 +201,7 @@ mod tests {
         fact::Fact,
         gate::Sightings,
         port::Recorder,
-        run::{Opened, Run},
+        run::{Grace, Opened, Run},
     };
 
     #[derive(Debug)]
@@ -227,7 +227,8 @@ mod tests {
         let tracked = run.track(opened.stat().unwrap().identity.file);
         let (origin, sightings) = (directory.path(), Sightings::default());
         let (run, tracked, opened, usage) = (&run, &tracked, &opened, None);
-        let wanted = &Wanted { run, tracked, opened, origin, usage, sightings };
+        let grace = Grace::Denied;
+        let wanted = &Wanted { run, tracked, opened, origin, usage, grace, sightings };
         let guarded = |patience| {
             let lock = None;
             let grounds = Grounds { policy: Some(&policy), lock, links: &links, wanted, patience };

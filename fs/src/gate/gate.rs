@@ -46,6 +46,8 @@ pub(crate) enum Decision {
     Later,
     /// It takes what somebody else is hashing.
     AfterHashing(Elsewhere),
+    /// It takes that others close the file.
+    AfterOthers,
 }
 
 /// Decides what may be read, and whether a file is immutable. One for all trees of a process.
@@ -109,6 +111,7 @@ impl Gate {
             }
             Err(Stop::Later | Stop::Changed) => Decision::Later,
             Err(Stop::Elsewhere(hashing)) => Decision::AfterHashing(hashing),
+            Err(Stop::InTheWay) => Decision::AfterOthers,
             Err(Stop::Failed(error)) => Decision::Made(Err(error)),
             Err(Stop::Refused(refused)) => {
                 Decision::Made(self.refuse(guard, wanted, *refused, &by()))
@@ -188,7 +191,9 @@ impl Gate {
                 reason: refused.refusal.to_string(),
                 next_step: refused.refusal.next_step().to_owned(),
             }),
-            Err(Stop::Later | Stop::Elsewhere(_) | Stop::Changed | Stop::Failed(_)) => None,
+            Err(
+                Stop::Later | Stop::Elsewhere(_) | Stop::InTheWay | Stop::Changed | Stop::Failed(_),
+            ) => None,
         }
     }
 

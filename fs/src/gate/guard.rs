@@ -144,7 +144,7 @@ impl Guard {
     /// Holds the file open with the content of this identity, as it is wanted.
     ///
     /// # Errors
-    /// Somebody else may write to it, or it has changed.
+    /// Somebody else may write to it, or somebody is waited for, or it has changed.
     fn hold(
         &self,
         wanted: &Wanted<'_>,
@@ -153,18 +153,21 @@ impl Guard {
     ) -> Result<Option<Hold>, Stop> {
         let Wanted { run, tracked, opened, .. } = *wanted;
         let owner = run.owner();
-        let refuse = |in_the_way: &InTheWay| {
+        let stop = |in_the_way: &InTheWay| {
+            if !wanted.grace.is_over() {
+                return Stop::InTheWay;
+            }
             let found = Some((*identity, hashed.clone()));
-            Refused { found, ..self.kept_apart(wanted.path(), in_the_way) }
+            Refused { found, ..self.kept_apart(wanted.path(), in_the_way) }.into()
         };
         let Some(usage) = wanted.usage else {
             let in_the_way = tracked.in_the_way_of(Usage::Reads, owner);
-            return in_the_way.map_or(Ok(None), |in_the_way| Err(refuse(&in_the_way).into()));
+            return in_the_way.map_or(Ok(None), |in_the_way| Err(stop(&in_the_way)));
         };
         let holder = Holder { owner, by: by() };
         // A change of others lies before, and is seen, or asks for those who hold the file.
         let _order = tracked.in_order();
-        let hold = tracked.hold(usage, holder).map_err(|in_the_way| refuse(&in_the_way))?;
+        let hold = tracked.hold(usage, holder).map_err(|in_the_way| stop(&in_the_way))?;
         if opened.stat()?.identity != *identity {
             return Err(Stop::Changed);
         }

@@ -10,7 +10,7 @@
 //! | 4 | its digest is known as the level demands, else it is hashed | |
 //! | 5 | the lock has it | else refused |
 //! | 6 | for each guarded name: an attestation admits it | else refused |
-//! | 7 | nobody else may write to it, until it is closed | else refused |
+//! | 7 | nobody else may write to it, until it is closed | else refused, after a moment of grace |
 //!
 //! In doubt the gate stays shut: what cannot be read, asked or judged is refused. A policy in audit mode
 //! tells what it would refuse and admits it.

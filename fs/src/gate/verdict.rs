@@ -54,6 +54,8 @@ pub(super) enum Stop {
     Later,
     /// It can be said when somebody else has hashed it.
     Elsewhere(Elsewhere),
+    /// Somebody is in the way, who is waited for.
+    InTheWay,
     /// The content changed while it was being looked at.
     Changed,
     /// The backing store says no.

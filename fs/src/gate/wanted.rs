@@ -10,7 +10,7 @@ use crate::{
     error::Error,
     fact::TreePath,
     names::Sighted,
-    run::{Opened, Run, Tracked, Usage},
+    run::{Grace, Opened, Run, Tracked, Usage},
 };
 
 /// Content that somebody wants to read.
@@ -25,6 +25,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) origin: &'a Path,
     /// How the file is to be held open. Not at all by whoever only wants to know what the gate says.
     pub(crate) usage: Option<Usage>,
+    /// How long whoever is in the way of that is waited for.
+    pub(crate) grace: Grace,
     pub(crate) sightings: Sightings,
 }
 
@@ -153,7 +155,8 @@ mod tests {
         let tracked = run.track(stat.identity.file);
         let (origin, sightings) = (directory.path(), Sightings::default());
         let (run, tracked, opened, usage) = (&run, &tracked, &opened, None);
-        let wanted = Wanted { run, tracked, opened, origin, usage, sightings };
+        let grace = Grace::Denied;
+        let wanted = Wanted { run, tracked, opened, origin, usage, grace, sightings };
         let look = || -> Vec<String> {
             let names = wanted.look(&stat, &links).unwrap().names.into_iter();
             let aliased = |aliases: Vec<Alias>| aliases.into_iter().map(|alias| alias.path);

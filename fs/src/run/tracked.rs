@@ -8,6 +8,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::{
     content::Content,
+    grace::Grace,
     holders::{Holder, Holders, InTheWay, Number, Owner, Usage},
     line::Line,
     run::Run,
@@ -156,6 +157,13 @@ impl Tracked {
     ) -> Option<InTheWay> {
         let own = own.map(|hold| hold.number);
         self.shared.holders.lock().in_the_way_of_change(owner, own)
+    }
+
+    /// Waits until nobody keeps `owner` from holding the file so, as long as there is grace.
+    pub(crate) fn wait_until_free(&self, usage: Usage, owner: Owner, grace: Grace) {
+        let mut holders = self.shared.holders.lock();
+        let is_kept = |holders: &mut Holders| holders.in_the_way_of(usage, owner).is_some();
+        self.shared.fewer_holders.wait_while_for(&mut holders, is_kept, grace.remaining());
     }
 
     /// Whether somebody has it open for writing, in whichever run.

@@ -17,8 +17,8 @@ use super::{
 };
 use crate::{
     error::Error,
-    run::{Caller, Change, Opened},
-    write::{drop_privilege_bits, truncate_unopened},
+    run::{Caller, Opened},
+    write::drop_privilege_bits,
 };
 
 /// A time to be set.
@@ -102,14 +102,19 @@ impl Vfs {
             Err(error) => return Answer::Now(Err(error)),
         };
         if length == 0 {
-            return Answer::Now(self.finish_truncation(&regular, &opened, length, caller));
+            return self.finish_truncation(regular, opened, length, caller);
         }
         // What stays of the content was there before: it is taken, as with an append.
         let (kept, file) = (regular.clone(), opened.clone());
         self.when_admitted((regular, opened), None, caller, move |vfs, admitted| {
-            let (run, found) = (&kept.tenure.run, found(&admitted, &file)?);
-            run.opened(&kept.tracked, found, &file, || vfs.processes.of(caller));
-            vfs.finish_truncation(&kept, &file, length, caller)
+            match found(&admitted, &file) {
+                Ok(found) => {
+                    let by = || vfs.processes.of(caller);
+                    kept.tenure.run.opened(&kept.tracked, found, &file, by);
+                    vfs.finish_truncation(kept, file, length, caller)
+                }
+                Err(error) => Answer::Now(Err(error)),
+            }
         })
     }
 
@@ -121,16 +126,16 @@ impl Vfs {
     }
 
     fn finish_truncation(
-        &self,
-        regular: &Regular,
-        opened: &Opened,
+        self: &Arc<Self>,
+        regular: Regular,
+        opened: Opened,
         length: u64,
         caller: Caller,
-    ) -> Result<(), Error> {
-        let by = self.processes.of(caller);
-        let change = Change { tracked: &regular.tracked, opened, by: &by };
-        truncate_unopened(&regular.tenure.run, &self.permit(regular), change, length)?;
-        drop_privilege_bits(opened)
+    ) -> Answer<()> {
+        self.when_held(regular.clone(), caller, move |vfs, held| {
+            vfs.truncate_held(&regular, &opened, length, held)?;
+            drop_privilege_bits(&opened)
+        })
     }
 
     fn apply(&self, inode: &Inode, change: AttributeChange) -> Result<(), Error> {

@@ -4,6 +4,7 @@ mod attribute;
 mod directory;
 mod filesystem;
 mod handle;
+mod holding;
 mod inode;
 mod io;
 mod links;

@@ -20,8 +20,7 @@ use crate::{
     fact::{Fact, Process, TreePath},
     gate::Admitted,
     identity::Identity,
-    run::{Caller, Change, Opened, Tracked},
-    write::truncate_unopened,
+    run::{Caller, Opened, Tracked},
 };
 
 /// Something that is being made for a caller.
@@ -124,8 +123,8 @@ impl Vfs {
         by: Process,
     ) -> Result<Ready, Error> {
         let regular = inode.regular().ok_or(Error::Invalid)?;
-        let admitted = Some(Admitted::emptied());
-        let writer = self.write_handle(regular, self.opened(file), by, admitted)?;
+        let (held, admitted) = (self.hold_now(&regular, by)?, Some(Admitted::emptied()));
+        let writer = self.write_handle(regular, self.opened(file), held, admitted);
         writer.tell_made(identity);
         Ok(Ready::made(Arc::clone(inode), writer))
     }
@@ -165,10 +164,9 @@ impl Vfs {
         if let Some(regular) = inode.regular() {
             let file = self.backing.open(&inode.node, OFlags::RDWR)?;
             let opened = Opened { backing: Arc::clone(&self.backing), file: Arc::new(file) };
-            let by = self.processes.of(caller);
+            let held = self.hold_now(&regular, self.processes.of(caller))?;
             // An output, though an empty one.
-            let change = Change { tracked: &regular.tracked, opened: &opened, by: &by };
-            truncate_unopened(&regular.tenure.run, &self.permit(&regular), change, 0)?;
+            self.truncate_held(&regular, &opened, 0, held)?;
         }
         Ok(attributes)
     }

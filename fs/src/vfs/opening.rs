@@ -8,6 +8,7 @@ use rustix::fs::OFlags;
 use super::{
     filesystem::Vfs,
     handle::{Handle, HandleId},
+    holding::Held,
     inode::{Inode, InodeId, Shortcut},
     tenure::Regular,
     ways::{Opener, Way},
@@ -18,7 +19,7 @@ use crate::{
     gate::{Admitted, Decision, Elsewhere, News, Patience, Permit, Sightings, Waiting, Wanted},
     identity::Identity,
     read::ReadHandle,
-    run::{Caller, Change, Opened, Usage},
+    run::{Caller, Change, Grace, Opened, Usage},
     write::{WriteHandle, truncate_unopened},
 };
 
@@ -38,6 +39,8 @@ pub(crate) enum Answer<T> {
     Later(Box<dyn FnOnce() -> Self + Send>),
     /// By work that is to be done when somebody else has hashed the file.
     AfterHashing(Elsewhere, Box<dyn FnOnce(News) -> Self + Send>),
+    /// By work that waits until others have closed the file.
+    AfterOthers(Box<dyn FnOnce() -> Self + Send>),
 }
 
 /// A file that is open, but for the way in which the kernel reads and writes it.
@@ -70,6 +73,14 @@ struct Opening {
     caller: Caller,
 }
 
+/// What it takes to open a file.
+#[derive(Debug)]
+enum Leave {
+    ToRead(Admitted),
+    /// With leave to read what is found there, unless it is opened for nothing but writing.
+    ToWrite(Held, Option<Admitted>),
+}
+
 /// Who waits for the gate's word on what was opened.
 #[derive(Debug)]
 struct AtGate {
@@ -77,6 +88,7 @@ struct AtGate {
     opened: Opened,
     usage: Option<Usage>,
     by: Process,
+    grace: Grace,
     sightings: Sightings,
 }
 
@@ -92,6 +104,7 @@ impl<T: 'static> Answer<T> {
             Self::AfterHashing(hashing, work) => {
                 Answer::AfterHashing(hashing, Box::new(move |news| work(news).then(go_on)))
             }
+            Self::AfterOthers(work) => Answer::AfterOthers(Box::new(move || work().then(go_on))),
         }
     }
 }
@@ -102,6 +115,7 @@ impl<T> fmt::Debug for Answer<T> {
             Self::Now(_) => "Now",
             Self::Later(_) => "Later",
             Self::AfterHashing(..) => "AfterHashing",
+            Self::AfterOthers(_) => "AfterOthers",
         })
     }
 }
@@ -135,19 +149,47 @@ impl Vfs {
             Ok(opening) => opening,
             Err(error) => return Answer::Now(Err(error)),
         };
-        if opening.truncates {
-            return Answer::Now(self.finish_open(opening, Some(Admitted::emptied())));
-        }
-        if opening.access == OFlags::WRONLY {
-            return Answer::Now(self.finish_open(opening, None));
-        }
         let file = (opening.regular.clone(), opening.opened.clone());
-        let usage = match opening.access {
-            OFlags::RDONLY => Usage::Reads,
-            _ => Usage::ReadsAndWrites,
-        };
-        self.when_admitted(file, Some(usage), caller, move |vfs, admitted| {
-            vfs.finish_open(opening, Some(admitted))
+        match (opening.access, opening.truncates) {
+            (OFlags::RDONLY, true) => self.empty_and_open(opening),
+            (_, true) => self.open_for_writing(opening, Some(Admitted::emptied())),
+            (OFlags::WRONLY, false) => self.open_for_writing(opening, None),
+            (OFlags::RDONLY, false) => {
+                self.when_admitted(file, Some(Usage::Reads), caller, move |vfs, admitted| {
+                    Answer::Now(vfs.finish_open(opening, Leave::ToRead(admitted)))
+                })
+            }
+            _ => self.when_admitted(
+                file,
+                Some(Usage::ReadsAndWrites),
+                caller,
+                move |vfs, admitted| vfs.open_for_writing(opening, Some(admitted)),
+            ),
+        }
+    }
+
+    /// Held open as it was admitted, or else for writing alone.
+    fn open_for_writing(
+        self: &Arc<Self>,
+        opening: Opening,
+        mut admitted: Option<Admitted>,
+    ) -> Answer<Ready> {
+        let caller = opening.caller;
+        if let Some(hold) = admitted.as_mut().and_then(Admitted::take_hold) {
+            let held = Held { hold, by: self.processes.of(caller) };
+            return Answer::Now(self.finish_open(opening, Leave::ToWrite(held, admitted)));
+        }
+        self.when_held(opening.regular.clone(), caller, move |vfs, held| {
+            vfs.finish_open(opening, Leave::ToWrite(held, admitted))
+        })
+    }
+
+    /// `O_TRUNC`, which Linux grants to readers as well, if they may write.
+    fn empty_and_open(self: &Arc<Self>, opening: Opening) -> Answer<Ready> {
+        self.when_held(opening.regular.clone(), opening.caller, move |vfs, held| {
+            let writable = vfs.open_backing(&opening.inode, OFlags::WRONLY)?;
+            vfs.truncate_held(&opening.regular, &writable, 0, held)?;
+            vfs.finish_open(opening, Leave::ToRead(Admitted::emptied()))
         })
     }
 
@@ -168,16 +210,15 @@ impl Vfs {
         Ok(Opening { inode, regular, opened, access, truncates, caller })
     }
 
-    /// `admitted` is none when the file is opened for nothing but writing.
-    fn finish_open(&self, opening: Opening, admitted: Option<Admitted>) -> Result<Ready, Error> {
-        let page_cache = self.page_cache(&opening, admitted.as_ref())?;
+    fn finish_open(&self, opening: Opening, leave: Leave) -> Result<Ready, Error> {
+        let page_cache = self.page_cache(&opening, leave.admitted())?;
         let opener = opening.opener(self.gate.verifies_reads())?;
         let inode = Arc::clone(&opening.inode);
-        let handle = match admitted {
-            Some(admitted) if opening.access == OFlags::RDONLY => {
-                Handle::Reader(Arc::new(self.reader(opening, admitted)?))
+        let handle = match leave {
+            Leave::ToRead(admitted) => Handle::Reader(Arc::new(self.reader(opening, admitted)?)),
+            Leave::ToWrite(held, admitted) => {
+                Handle::Writer(Arc::new(self.writer(opening, held, admitted)?))
             }
-            admitted => Handle::Writer(Arc::new(self.writer(opening, admitted)?)),
         };
         Ok(Ready { handle, opener: Some((inode, opener)), page_cache })
     }
@@ -208,12 +249,10 @@ impl Vfs {
         Ok(Given { handle, way, page_cache, flushes })
     }
 
-    fn reader(&self, opening: Opening, admitted: Admitted) -> Result<ReadHandle, Error> {
-        let Opening { inode, regular, opened, caller, .. } = opening;
+    fn reader(&self, opening: Opening, mut admitted: Admitted) -> Result<ReadHandle, Error> {
+        let Opening { regular, opened, caller, .. } = opening;
         let by = || self.processes.of(caller);
-        if opening.truncates {
-            self.truncate_for_reader(&inode, &regular, &by())?;
-        } else {
+        if !opening.truncates {
             let found = found(&admitted, &opened)?;
             regular.tenure.run.opened(&regular.tracked, found, &opened, by);
         }
@@ -222,18 +261,22 @@ impl Vfs {
         let Regular { tenure, tracked } = regular;
         let run = Arc::clone(&tenure.run);
         let verification = admitted.verify(&tracked);
-        let hold = admitted.into_hold();
+        let hold = admitted.take_hold();
         Ok(ReadHandle { run, tracked, opened, verification, by, _hold: hold })
     }
 
-    fn writer(&self, opening: Opening, admitted: Option<Admitted>) -> Result<WriteHandle, Error> {
-        let Opening { regular, opened, truncates, caller, .. } = opening;
+    fn writer(
+        &self,
+        opening: Opening,
+        held: Held,
+        admitted: Option<Admitted>,
+    ) -> Result<WriteHandle, Error> {
+        let Opening { regular, opened, truncates, .. } = opening;
         let found = match &admitted {
             Some(admitted) => found(admitted, &opened)?,
             None => (opened.stat()?.identity, None),
         };
-        let by = self.processes.of(caller);
-        let writer = self.write_handle(regular, opened, by, admitted)?;
+        let writer = self.write_handle(regular, opened, held, admitted);
         if truncates {
             writer.truncate(0)?;
         } else if found.0.size > 0 {
@@ -247,25 +290,25 @@ impl Vfs {
         &self,
         regular: Regular,
         opened: Opened,
-        by: Process,
+        held: Held,
         admitted: Option<Admitted>,
-    ) -> Result<WriteHandle, Error> {
-        let permit = self.permit(&regular);
+    ) -> WriteHandle {
+        let leave = (self.permit(&regular), held.hold);
         let Regular { tenure, tracked } = regular;
         let run = Arc::clone(&tenure.run);
-        WriteHandle::new(run, tracked, opened, by, permit, admitted)
+        WriteHandle::new(run, tracked, opened, held.by, leave, admitted)
     }
 
-    /// `O_TRUNC`, which Linux grants to readers as well, if they may write.
-    fn truncate_for_reader(
+    /// Truncates a file that is held for that alone.
+    pub(super) fn truncate_held(
         &self,
-        inode: &Inode,
         regular: &Regular,
-        by: &Process,
+        opened: &Opened,
+        length: u64,
+        held: Held,
     ) -> Result<(), Error> {
-        let opened = self.open_backing(inode, OFlags::WRONLY)?;
-        let change = Change { tracked: &regular.tracked, opened: &opened, by };
-        truncate_unopened(&regular.tenure.run, &self.permit(regular), change, 0)
+        let change = Change { tracked: &regular.tracked, opened, by: &held.by };
+        truncate_unopened(&regular.tenure.run, &self.permit(regular), change, &held.hold, length)
     }
 
     /// Asks the gate whether a file may be read, and held open for this `usage` if it stays open. Goes
@@ -275,25 +318,38 @@ impl Vfs {
         (regular, opened): (Regular, Opened),
         usage: Option<Usage>,
         caller: Caller,
-        go_on: impl FnOnce(&Self, Admitted) -> Result<T, Error> + Send + 'static,
+        go_on: impl FnOnce(&Arc<Self>, Admitted) -> Answer<T> + Send + 'static,
     ) -> Answer<T> {
-        let by = || self.processes.of(caller);
-        let wanted = self.wanted(&regular, &opened, usage);
-        if let Decision::Made(answer) = self.gate.admit(&wanted, Patience::None, &by) {
-            return Answer::Now(answer.and_then(|admitted| go_on(self, admitted)));
+        let (grace, by) = (Grace::Ahead, || self.processes.of(caller));
+        let wanted = Wanted { grace, ..self.wanted(&regular, &opened, usage) };
+        let decision = self.gate.admit(&wanted, Patience::None, &by);
+        if let Decision::Made(answer) = decision {
+            return self.answer(answer, go_on);
         }
         // The caller's entry in proc is looked at now: a signal may take the caller away.
-        let (vfs, by, sightings) = (Arc::clone(self), by(), wanted.sightings);
-        let judge = move || {
-            let wanted = Wanted { sightings, ..vfs.wanted(&regular, &opened, usage) };
-            let decision = vfs.gate.admit(&wanted, Patience::NoHashing, &|| by.clone());
-            if let Decision::Made(answer) = decision {
-                return Answer::Now(answer.and_then(|admitted| go_on(&vfs, admitted)));
+        let (by, sightings) = (by(), wanted.sightings);
+        let (vfs, at_gate) =
+            (Arc::clone(self), AtGate { regular, opened, usage, by, grace, sightings });
+        match decision {
+            Decision::AfterOthers => vfs.admit_after_others(at_gate, go_on),
+            _ => Answer::Later(Box::new(move || vfs.admit_after_judging(at_gate, go_on))),
+        }
+    }
+
+    /// Hashes nothing.
+    fn admit_after_judging<T: 'static>(
+        self: Arc<Self>,
+        at_gate: AtGate,
+        go_on: impl FnOnce(&Arc<Self>, Admitted) -> Answer<T> + Send + 'static,
+    ) -> Answer<T> {
+        let (decision, at_gate) = self.ask(at_gate, Patience::NoHashing);
+        match decision {
+            Decision::Made(answer) => self.answer(answer, go_on),
+            Decision::AfterOthers => self.admit_after_others(at_gate, go_on),
+            Decision::Later | Decision::AfterHashing(_) => {
+                Answer::Later(Box::new(move || self.admit_after_hashing(at_gate, None, go_on)))
             }
-            let at_gate = AtGate { sightings: wanted.sightings, regular, opened, usage, by };
-            Answer::Later(Box::new(move || vfs.admit_after_hashing(at_gate, None, go_on)))
-        };
-        Answer::Later(Box::new(judge))
+        }
     }
 
     /// Hashes the file or, as often as somebody else is at it, lets them.
@@ -301,24 +357,55 @@ impl Vfs {
         self: Arc<Self>,
         at_gate: AtGate,
         news: Option<&News>,
-        go_on: impl FnOnce(&Self, Admitted) -> Result<T, Error> + Send + 'static,
+        go_on: impl FnOnce(&Arc<Self>, Admitted) -> Answer<T> + Send + 'static,
     ) -> Answer<T> {
-        let AtGate { regular, opened, usage, by, sightings } = at_gate;
-        let wanted = Wanted { sightings, ..self.wanted(&regular, &opened, usage) };
         let waiting = Waiting { connection: &self.connection, news };
-        match self.gate.admit(&wanted, Patience::WhileConnected(waiting), &|| by.clone()) {
-            Decision::Made(answer) => {
-                Answer::Now(answer.and_then(|admitted| go_on(&self, admitted)))
-            }
+        let (decision, at_gate) = self.ask(at_gate, Patience::WhileConnected(waiting));
+        match decision {
+            Decision::Made(answer) => self.answer(answer, go_on),
+            Decision::AfterOthers => self.admit_after_others(at_gate, go_on),
             Decision::Later => Answer::Now(Err(Error::Refused)),
             Decision::AfterHashing(hashing) => {
-                let at_gate = AtGate { sightings: wanted.sightings, regular, opened, usage, by };
                 let again = move |news| self.admit_after_hashing(at_gate, Some(&news), go_on);
                 Answer::AfterHashing(hashing, Box::new(again))
             }
         }
     }
 
+    /// Waits until nobody is in the way, and asks again. What took its time before is known by then.
+    fn admit_after_others<T: 'static>(
+        self: Arc<Self>,
+        at_gate: AtGate,
+        go_on: impl FnOnce(&Arc<Self>, Admitted) -> Answer<T> + Send + 'static,
+    ) -> Answer<T> {
+        let at_gate = AtGate { grace: at_gate.grace.begun(), ..at_gate };
+        Answer::AfterOthers(Box::new(move || {
+            let AtGate { regular: Regular { tenure, tracked }, usage, grace, .. } = &at_gate;
+            tracked.wait_until_free(usage.unwrap_or(Usage::Reads), tenure.run.owner(), *grace);
+            self.admit_after_judging(at_gate, go_on)
+        }))
+    }
+
+    fn ask(&self, at_gate: AtGate, patience: Patience<'_>) -> (Decision, AtGate) {
+        let AtGate { regular, opened, usage, by, grace, sightings } = at_gate;
+        let wanted = Wanted { grace, sightings, ..self.wanted(&regular, &opened, usage) };
+        let decision = self.gate.admit(&wanted, patience, &|| by.clone());
+        let sightings = wanted.sightings;
+        (decision, AtGate { regular, opened, usage, by, grace, sightings })
+    }
+
+    fn answer<T: 'static>(
+        self: &Arc<Self>,
+        answer: Result<Admitted, Error>,
+        go_on: impl FnOnce(&Arc<Self>, Admitted) -> Answer<T>,
+    ) -> Answer<T> {
+        match answer {
+            Ok(admitted) => go_on(self, admitted),
+            Err(error) => Answer::Now(Err(error)),
+        }
+    }
+
+    /// What somebody wants who waits for nobody.
     pub(super) fn wanted<'a>(
         &'a self,
         regular: &'a Regular,
@@ -327,7 +414,8 @@ impl Vfs {
     ) -> Wanted<'a> {
         let origin: &Path = &self.options.origin;
         let (run, tracked) = (&regular.tenure.run, &regular.tracked);
-        Wanted { run, tracked, opened, origin, usage, sightings: Sightings::default() }
+        let (grace, sightings) = (Grace::Denied, Sightings::default());
+        Wanted { run, tracked, opened, origin, usage, grace, sightings }
     }
 
     /// Whether a file may be changed. Tells why not.
@@ -371,6 +459,15 @@ impl Ready {
     pub(super) fn made(inode: Arc<Inode>, writer: WriteHandle) -> Self {
         let handle = Handle::Writer(Arc::new(writer));
         Self { handle, opener: Some((inode, Opener::Writer)), page_cache: PageCache::Drop }
+    }
+}
+
+impl Leave {
+    fn admitted(&self) -> Option<&Admitted> {
+        match self {
+            Self::ToRead(admitted) => Some(admitted),
+            Self::ToWrite(_, admitted) => admitted.as_ref(),
+        }
     }
 }
 

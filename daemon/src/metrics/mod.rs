@@ -1,4 +1,4 @@
-//! `--metrics`: what a process counts, as Prometheus asks for it. [`begin`] serves it from a thread of
+//! `--metrics`: what a process counts, as Prometheus asks for it. `begin` serves it from a thread of
 //! its own until the process ends; nothing else waits for whoever looks.
 
 mod address;

@@ -15,7 +15,7 @@
 //!
 //! The receiver is in another mount namespace and cannot unmount. Each side asks the kernel who the
 //! other one is: a mount is taken from root and from the receiver's own user, and given to whom
-//! [`Receivers`] says.
+//! [`HandOver`] names.
 
 use std::{
     fs, io,

@@ -9,7 +9,7 @@
 //! | number | check | made by |
 //! |---|---|---|
 //! | 11 | the policy accepts its kind, signer and stage, and enough signers agree | [`Rule::judge`] |
-//! | 12 | nothing newer was published in its place | [`Rule::judge`], with [`Publications::history`] |
+//! | 12 | nothing newer was published in its place | [`Rule::judge`], with [`crate::Publications::history`] |
 //!
 //! Check 9 is made of one file only: the rest of a directory is judged when it is opened. Check 10, the
 //! chain of materials, is not made: it is `attestfs verify` that follows it. How something was made does

@@ -149,6 +149,31 @@ fn what_a_stage_wrote_is_followed_until_it_is_committed() {
 }
 
 #[test]
+fn what_a_stage_wrote_is_followed_when_the_kernel_has_forgotten_it_too() {
+    if !can_mount() {
+        return;
+    }
+    for stages_between in [0, 1, 2] {
+        let mut scratch = Scratch::new();
+        for name in ["moved.tmp", "removed"] {
+            fs::write(scratch.path(name), name).unwrap();
+        }
+        scratch.quiesce();
+        fs::write("/proc/sys/vm/drop_caches", b"2").unwrap();
+        // FORGET comes when it comes.
+        thread::sleep(Duration::from_millis(300));
+        let (ended, told) = scratch.begin("next");
+        let _between: Vec<_> = (0..stages_between).map(|_| scratch.begin("next")).collect();
+        fs::rename(scratch.path("moved.tmp"), scratch.path("moved")).unwrap();
+        fs::remove_file(scratch.path("removed")).unwrap();
+        assert_eq!(ended.quiesce(&Scope::Run, Duration::from_secs(20)), []);
+        told.check_order();
+        let outputs = told.sealed().into_keys().collect::<Vec<_>>();
+        assert_eq!(outputs, ["moved"], "{stages_between}");
+    }
+}
+
+#[test]
 fn a_file_that_two_stages_write_at_once_has_no_wrong_digest() {
     if !can_mount() {
         return;

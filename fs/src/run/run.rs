@@ -165,6 +165,11 @@ impl Run {
         Arc::clone(files.entry(key).or_insert_with(|| Arc::new(Tracked::new(key))))
     }
 
+    /// What is known of this file, if anything is.
+    pub(crate) fn known(&self, key: FileKey) -> Option<Arc<Tracked>> {
+        self.files.lock().get(&key).cloned()
+    }
+
     /// The file that the run `earlier` knew, from now on kept as by [`track`](Self::track).
     pub(crate) fn take_over(&self, known: &Arc<Tracked>, earlier: &Arc<Self>) -> Arc<Tracked> {
         let mut files = self.files.lock();

@@ -17,7 +17,7 @@ use crate::{
     identity::FileKey,
     meter::{Counted, meter},
     names::{Names, Place},
-    run::Tracked,
+    run::{Run, Tracked},
     vfs::{
         owner::Surroundings,
         tenure::{Regular, Tenure},
@@ -152,6 +152,9 @@ struct Tables {
     /// What requests belong to. Under the lock of the tables, so that every file in them belongs to
     /// it too.
     tenure: Arc<Tenure>,
+    /// Runs before that somebody may not be done with, the last one last: what they know of a file is
+    /// taken over also when the kernel had forgotten it.
+    ended: Vec<Weak<Run>>,
     referenced: HashMap<InodeId, Reference>,
     /// Files that the kernel forgot and whose names must not be: see [`Inodes::forget`].
     linked: HashMap<FileKey, Linked>,
@@ -194,9 +197,11 @@ impl Inodes {
     /// Requests belong to `tenure` from now on, and so does every file that the kernel knows.
     pub(crate) fn begin(&self, tenure: Tenure) {
         let mut tables = self.tables.lock();
-        let Tables { tenure: current, referenced, linked, .. } = &mut *tables;
+        let Tables { tenure: current, ended: runs, referenced, linked, .. } = &mut *tables;
         let tenure = &Arc::new(tenure);
         let ended = mem::replace(current, Arc::clone(tenure));
+        runs.retain(|run| run.strong_count() > 0);
+        runs.push(Arc::downgrade(&ended.run));
         for reference in referenced.values() {
             if let Kind::Regular(regular) = &reference.inode.kind {
                 regular.lock().pass_to(tenure);
@@ -299,6 +304,7 @@ impl Tables {
     fn new(tenure: Arc<Tenure>) -> Self {
         Self {
             tenure,
+            ended: Vec::new(),
             referenced: HashMap::new(),
             linked: HashMap::new(),
             forgotten: 0,
@@ -311,9 +317,18 @@ impl Tables {
         let (run, file) = (&self.tenure.run, stat.identity.file);
         let tracked = match self.linked.remove(&file) {
             Some(known) => run.take_over(&known.tracked, run),
-            None => run.track(file),
+            None => match self.known_before(file) {
+                Some((earlier, known)) => run.take_over(&known, &earlier),
+                None => run.track(file),
+            },
         };
         Regular { tenure: Arc::clone(&self.tenure), tracked }
+    }
+
+    /// What the last run before that knows this file knows of it.
+    fn known_before(&self, file: FileKey) -> Option<(Arc<Run>, Arc<Tracked>)> {
+        let mut ended = self.ended.iter().rev().filter_map(Weak::upgrade);
+        ended.find_map(|run| run.known(file).map(|known| (run, known)))
     }
 
     /// Keeps a file that the kernel forgot. By which number, that the same forgetting lets go of it.
@@ -388,7 +403,6 @@ mod tests {
         backing::{Backing, Directory},
         fact::Fact,
         port::Recorder,
-        run::Run,
     };
 
     #[derive(Debug)]

@@ -1,5 +1,7 @@
 //! Writes that are answered before they are stored, and reads that pass by us: nobody sees a difference.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests, which may fail")]
+
 use std::{
     ffi::CString,
     fs::{self, File},

@@ -2,11 +2,13 @@ use std::{
     collections::HashMap,
     fmt::Debug,
     fs::File,
+    num::NonZero,
     os::fd::AsFd,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
+    thread,
 };
 
 use attestfs_digest::Digests;
@@ -38,14 +40,17 @@ pub struct Limits {
     pub hole_bytes_max: u64,
     /// Threads that compute digests of files that were there before.
     pub material_threads: usize,
-    /// Threads that complete digests of files that were written out of order.
+    /// Threads that make the SHA-256 of large files behind their writers, and complete digests of what was written
+    /// out of order.
     pub seal_threads: usize,
 }
 
 impl Default for Limits {
-    /// 16 GiB of holes (some 8 seconds of SHA-256), two threads for each kind of work.
+    /// 16 GiB of holes (some 8 seconds of SHA-256), two threads for what is read, and for what is written one for
+    /// each processor, from 2 to 8.
     fn default() -> Self {
-        Self { hole_bytes_max: 16 << 30, material_threads: 2, seal_threads: 2 }
+        let processors = thread::available_parallelism().map_or(2, NonZero::get);
+        Self { hole_bytes_max: 16 << 30, material_threads: 2, seal_threads: processors.clamp(2, 8) }
     }
 }
 

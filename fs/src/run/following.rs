@@ -102,6 +102,11 @@ impl<J> Following<J> {
         Some(next)
     }
 
+    /// Whether something waits until the SHA-256 is back.
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.0.lock().next.is_some()
+    }
+
     /// Whether the digests are known and nothing has to be read.
     pub(super) fn is_complete(&self) -> bool {
         let state = self.0.lock();

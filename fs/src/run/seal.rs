@@ -17,7 +17,7 @@ use super::{
     queue::Queue,
     run::{Change, Opened, Run},
     tracked::Tracked,
-    trailing::{Trail, Work, work},
+    trailing::{Trail, Work, trail, work},
 };
 use crate::{
     backing::Stat,
@@ -33,12 +33,16 @@ pub(crate) type Follower = Arc<Following<Box<Settlement>>>;
 /// What is done by threads of their own, so that no request waits for it.
 #[derive(Debug)]
 pub(super) struct Sealer {
+    /// Files that are being written.
+    trails: Arc<Queue<Work>>,
+    /// Files that nobody writes any more.
     jobs: Arc<Queue<Work>>,
 }
 
 impl Default for Sealer {
     fn default() -> Self {
-        Self { jobs: Arc::new(Queue::of(meter().seal_queue())) }
+        let queue = || Arc::new(Queue::of(meter().seal_queue()));
+        Self { trails: queue(), jobs: queue() }
     }
 }
 
@@ -57,19 +61,27 @@ pub(crate) struct Settlement {
 impl Sealer {
     pub(super) fn start(run: &Arc<Run>) {
         for _ in 0..run.limits.seal_threads.max(1) {
-            let (jobs, run) = (Arc::clone(&run.sealer.jobs), Arc::downgrade(run));
-            thread::spawn(move || work(&jobs, &run));
+            let (jobs, weak) = (Arc::clone(&run.sealer.jobs), Arc::downgrade(run));
+            thread::spawn(move || work(&jobs, &weak));
+            let (trails, weak) = (Arc::clone(&run.sealer.trails), Arc::downgrade(run));
+            thread::spawn(move || trail(&trails, &weak));
         }
     }
 
     pub(super) fn close(&self) {
+        self.trails.close();
         self.jobs.close();
+    }
+
+    /// Has the digests of a file completed whose SHA-256 is back.
+    pub(super) fn finish(&self, settlement: Box<Settlement>) {
+        self.jobs.push(Work::Settle(settlement));
     }
 
     fn settle(&self, settlement: Settlement) {
         let follower = Arc::clone(&settlement.follower);
         if let Some(settlement) = follower.when_back(Box::new(settlement)) {
-            self.jobs.push(Work::Settle(settlement));
+            self.finish(settlement);
         }
     }
 }
@@ -79,7 +91,7 @@ impl Run {
     pub(crate) fn trail(&self, follower: &Follower, opened: &Opened) {
         if let Some(chain) = follower.lend_to_trail() {
             let (follower, opened) = (Arc::clone(follower), opened.clone());
-            self.sealer.jobs.push(Work::Trail(Trail { follower, opened, chain }));
+            self.sealer.trails.push(Work::Trail(Trail { follower, opened, chain }));
         }
     }
 

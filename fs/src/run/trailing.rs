@@ -28,6 +28,17 @@ pub(super) struct Trail {
     pub(super) chain: Chain,
 }
 
+/// Reads behind writers until the queue is closed, or the run is gone. Whoever writes goes first: the processors are
+/// theirs where there are too few.
+pub(super) fn trail(jobs: &Queue<Work>, run: &Weak<Run>) {
+    // The number of a thread stands for itself alone here. Nobody is kept from being nice.
+    let thread = rustix::thread::gettid();
+    if let Err(error) = rustix::process::setpriority_process(Some(thread), NICE) {
+        tracing::debug!(%error, "SHA-256 is made at the priority of all else");
+    }
+    work(jobs, run);
+}
+
 /// Works until the queue is closed, or the run is gone.
 pub(super) fn work(jobs: &Queue<Work>, run: &Weak<Run>) {
     let mut lanes = Lanes::default();
@@ -93,7 +104,7 @@ impl Lanes {
         if let Some(settlement) = settlement {
             run.seal(*settlement);
         } else if let Some(settlement) = waiting {
-            self.begin(run, Work::Settle(settlement));
+            run.sealer.finish(settlement);
         } else if let Some(chain) = follower.lend_to_trail() {
             self.begin(run, Work::Trail(Trail { follower, opened, chain }));
         }
@@ -116,13 +127,20 @@ impl Lane {
         meter().hashed(HashedFor::SEAL, self.piece.len() as u64);
     }
 
-    /// All is read, nothing can be read, or it was in vain.
+    /// All is read, nothing can be read, it was in vain, or it is for others to go on.
     fn is_over(&self) -> bool {
+        let Trail { follower, chain, .. } = &self.trail;
         self.piece.is_empty()
-            || self.trail.chain.wanted().is_empty()
-            || self.settlement.as_ref().is_some_and(|settlement| settlement.is_outdated())
+            || chain.wanted().is_empty()
+            || match &self.settlement {
+                Some(settlement) => settlement.is_outdated(),
+                None => follower.is_waited_for(),
+            }
     }
 }
+
+/// As seen by `nice(1)`.
+const NICE: i32 = 10;
 
 /// Lanes of the widest vector for SHA-256.
 const LANES_MAX: usize = 16;

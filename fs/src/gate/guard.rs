@@ -246,8 +246,15 @@ impl Guard {
         if wanted.run.exceeds_holes(stat) {
             return refuse("it is sparse, and its apparent size exceeds what is hashed".to_owned());
         }
-        let (opened, identity, clock) = (wanted.opened, *identity, self.parts.clock.as_ref());
-        match self.hashing.hash(&Order { opened, identity, with_outboard, clock, waiting }) {
+        let order = Order {
+            opened: wanted.opened,
+            identity: *identity,
+            published: self.published(identity, demands)?,
+            with_outboard,
+            clock: self.parts.clock.as_ref(),
+            waiting,
+        };
+        match self.hashing.hash(&order) {
             Hash::Made(Ok(hashed)) => Ok(hashed),
             Hash::Made(Err(NotHashed::Changed)) => Err(Stop::Changed),
             Hash::Made(Err(reason)) => refuse(reason.to_string()),
@@ -269,6 +276,15 @@ impl Guard {
             return Ok(Some(digests));
         }
         drop(content);
+        self.published(identity, demands)
+    }
+
+    /// Those that the store has of exactly this identity since it was published.
+    fn published(
+        &self,
+        identity: &Identity,
+        demands: &Demands<'_>,
+    ) -> Result<Option<Digests>, Stop> {
         match self.parts.source.published(identity) {
             Ok(published) => Ok(published.and_then(|published| published.digests)),
             Err(unavailable) => Err(self.unseen(demands.path(), unavailable.into())),

@@ -1,8 +1,11 @@
 //! Digests of what the gate was asked for: one hashing per identity, whoever waits for it.
 
-use std::{collections::HashMap, fmt, mem, ops::ControlFlow, sync::Arc, thread, time::Duration};
+use std::{
+    collections::HashMap, fmt, mem, num::NonZero, ops::ControlFlow, sync::Arc, thread,
+    time::Duration,
+};
 
-use attestfs_digest::{Digests, Outboard, ReadError, digests_with_progress};
+use attestfs_digest::{Digests, Outboard, ReadError, blake3_of, digests_parallel};
 use parking_lot::Mutex;
 
 use super::{recent::Recent, waiters::Connection};
@@ -19,6 +22,8 @@ use crate::{
 pub(super) struct Order<'a> {
     pub(super) opened: &'a Opened,
     pub(super) identity: Identity,
+    /// What was published of exactly this identity: perhaps no more than its BLAKE3 has to be computed.
+    pub(super) published: Option<Digests>,
     pub(super) with_outboard: bool,
     pub(super) clock: &'a dyn Clock,
     pub(super) waiting: Waiting<'a>,
@@ -80,10 +85,12 @@ pub(crate) struct News {
     outcome: Result<Hashed, NotHashed>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Hashing {
     known: Mutex<Known>,
     under_way: Arc<Mutex<AllUnderWay>>,
+    /// Threads that this machine runs at once.
+    cores: usize,
 }
 
 #[derive(Debug)]
@@ -122,6 +129,13 @@ struct Parked {
     looks: u32,
 }
 
+impl Default for Hashing {
+    fn default() -> Self {
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
+        Self { known: Mutex::default(), under_way: Arc::default(), cores }
+    }
+}
+
 impl Default for Known {
     fn default() -> Self {
         Self { digests: Recent::new(DIGESTS_MAX), outboards: Recent::new(OUTBOARD_BYTES_MAX) }
@@ -150,7 +164,7 @@ impl Hashing {
         if let Some(news) = order.waiting.news.filter(|news| news.serve(order)) {
             return Hash::Made(news.outcome.clone());
         }
-        let under_way = {
+        let (under_way, threads) = {
             let mut all = self.under_way.lock();
             if let Some(under_way) = all.hashings.get(&order.identity).map(Arc::clone) {
                 let all = Arc::clone(&self.under_way);
@@ -160,9 +174,9 @@ impl Hashing {
             let state = Mutex::default();
             let under_way = Arc::new(UnderWay { identity: order.identity, state });
             all.hashings.insert(order.identity, Arc::clone(&under_way));
-            under_way
+            (under_way, share(self.cores, all.hashings.len()))
         };
-        Hash::Made(Turn { hashing: self, under_way }.take(order))
+        Hash::Made(Turn { hashing: self, under_way, threads }.take(order))
     }
 
     /// The content is not what it was found to be.
@@ -177,6 +191,7 @@ impl Hashing {
 struct Turn<'a> {
     hashing: &'a Hashing,
     under_way: Arc<UnderWay>,
+    threads: usize,
 }
 
 impl Turn<'_> {
@@ -198,23 +213,51 @@ impl Turn<'_> {
         // What changes from now on has another time of change.
         thread::sleep(order.identity.settles_in(order.clock.now()));
         order.check_identity()?;
-        let connection = order.waiting.connection;
-        let watch = &mut |bytes| {
-            let before = mem::replace(&mut self.under_way.state.lock().bytes, bytes);
-            meter().hashed(HashedFor::GATE, bytes - before);
-            if connection.has_ended() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        let hashed = match self.hash_as_published(order)? {
+            Some(hashed) => hashed,
+            None => self.hash_all(order)?,
         };
-        let (content, size) = (StoredContent(order.opened), order.identity.size);
-        let hashed = if order.with_outboard {
-            Outboard::of(&content, size, watch)
-                .map(|(digests, outboard)| Hashed { digests, outboard: Some(Arc::new(outboard)) })
-        } else {
-            let digests = digests_with_progress(&content, size, watch);
-            digests.map(|digests| Hashed { digests, outboard: None })
-        }?;
         order.check_identity()?;
         Ok(hashed)
     }
+
+    /// BLAKE3 alone, where it shows that the content is still the one whose digests were published: it is
+    /// computed on all threads, and SHA-256 only on one. None where another content is found, or nothing is known.
+    fn hash_as_published(&self, order: &Order<'_>) -> Result<Option<Hashed>, ReadError> {
+        let Some(published) = order.published else { return Ok(None) };
+        let (content, size) = (StoredContent(order.opened), order.identity.size);
+        let (blake3, outboard) = blake3_of(&content, size, self.threads, &mut self.watch(order))?;
+        Ok((blake3 == published.blake3).then(|| Hashed::new(published, outboard, order)))
+    }
+
+    fn hash_all(&self, order: &Order<'_>) -> Result<Hashed, ReadError> {
+        let (content, size) = (StoredContent(order.opened), order.identity.size);
+        let (digests, outboard) =
+            digests_parallel(&content, size, self.threads, &mut self.watch(order))?;
+        Ok(Hashed::new(digests, outboard, order))
+    }
+
+    /// Counts what is read, once from one end to the other, and looks whether anybody waits for it.
+    fn watch(&self, order: &Order<'_>) -> impl FnMut(u64) -> ControlFlow<()> {
+        let (connection, mut before) = (order.waiting.connection, 0);
+        move |bytes| {
+            let more = bytes - mem::replace(&mut before, bytes);
+            self.under_way.state.lock().bytes += more;
+            meter().hashed(HashedFor::GATE, more);
+            if connection.has_ended() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        }
+    }
+}
+
+impl Hashed {
+    fn new(digests: Digests, outboard: Outboard, order: &Order<'_>) -> Self {
+        Self { digests, outboard: order.with_outboard.then(|| Arc::new(outboard)) }
+    }
+}
+
+/// How many threads a hashing gets that is one of so many. Whoever came before keeps what he has.
+fn share(cores: usize, hashings: usize) -> usize {
+    (cores / hashings).max(1)
 }
 
 impl Drop for Turn<'_> {
@@ -356,6 +399,7 @@ mod tests {
         time::Instant,
     };
 
+    use attestfs_digest::{Blake3, Sha256};
     use jiff::Timestamp;
 
     use super::*;
@@ -384,18 +428,26 @@ mod tests {
         (opened, identity)
     }
 
+    fn order<'a>(
+        (opened, identity): &'a (Opened, Identity),
+        with_outboard: bool,
+        waiting: Waiting<'a>,
+    ) -> Order<'a> {
+        let (identity, published, clock) = (*identity, None, &LONG_AGO);
+        Order { opened, identity, published, with_outboard, clock, waiting }
+    }
+
     /// Hashes it, or waits as often as somebody else does.
     fn hash(
         hashing: &Hashing,
-        (opened, identity): &(Opened, Identity),
+        file: &(Opened, Identity),
         with_outboard: bool,
         connection: &Connection,
     ) -> Result<Hashed, NotHashed> {
-        let (mut news, identity) = (None, *identity);
+        let mut news = None;
         loop {
             let waiting = Waiting { connection, news: news.as_ref() };
-            let order = Order { opened, identity, with_outboard, clock: &LONG_AGO, waiting };
-            match hashing.hash(&order) {
+            match hashing.hash(&order(file, with_outboard, waiting)) {
                 Hash::Made(outcome) => return outcome,
                 Hash::Elsewhere(elsewhere) => {
                     let (tell, told) = mpsc::channel();
@@ -454,6 +506,45 @@ mod tests {
     }
 
     #[test]
+    fn of_published_content_only_the_blake3_is_computed() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = zeros(directory.path(), 1_000_000);
+        let connection = Connection::default();
+        let waiting = Waiting { connection: &connection, news: None };
+        // Nobody would find this SHA-256.
+        let blake3 = Blake3::of(&vec![0; 1_000_000]);
+        let published = Digests { sha256: Sha256([7; 32]), blake3 };
+        for with_outboard in [false, true] {
+            let order =
+                Order { published: Some(published), ..order(&file, with_outboard, waiting) };
+            let Hash::Made(hashed) = Hashing::default().hash(&order) else { panic!("nobody else") };
+            let hashed = hashed.unwrap();
+            assert_eq!(hashed.digests, published);
+            assert_eq!(hashed.outboard.is_some(), with_outboard);
+        }
+    }
+
+    #[test]
+    fn what_is_not_what_was_published_is_hashed_as_if_nothing_had_been() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = zeros(directory.path(), 1_000_000);
+        let connection = Connection::default();
+        let waiting = Waiting { connection: &connection, news: None };
+        let zeros = vec![0; 1_000_000];
+        let found = Digests { sha256: Sha256::of(&zeros), blake3: Blake3::of(&zeros) };
+        let published = Some(Digests { blake3: Blake3([7; 32]), ..found });
+        let order = Order { published, ..order(&file, true, waiting) };
+        let Hash::Made(hashed) = Hashing::default().hash(&order) else { panic!("nobody else") };
+        assert_eq!(hashed.unwrap().digests, found);
+    }
+
+    #[test]
+    fn those_who_hash_at_once_share_the_cores_and_none_goes_without() {
+        assert_eq!([1, 2, 3, 8, 9].map(|hashings| share(8, hashings)), [8, 4, 2, 1, 1]);
+        assert_eq!([1, 2].map(|hashings| share(1, hashings)), [1, 1]);
+    }
+
+    #[test]
     fn what_was_found_to_be_wrong_is_hashed_again() {
         let directory = tempfile::tempdir().unwrap();
         let file = zeros(directory.path(), 100_000);
@@ -495,12 +586,12 @@ mod tests {
     #[expect(clippy::disallowed_methods, reason = "it looks at how long hashing takes")]
     fn a_content_is_not_hashed_before_its_time_of_change_has_passed() {
         let directory = tempfile::tempdir().unwrap();
-        let (opened, identity) = zeros(directory.path(), 7);
+        let file = zeros(directory.path(), 7);
         let connection = Connection::default();
         let waiting = Waiting { connection: &connection, news: None };
-        let changed = Timestamp::from_nanosecond(identity.ctime_ns.into()).unwrap();
+        let changed = Timestamp::from_nanosecond(file.1.ctime_ns.into()).unwrap();
         let clock = &At(changed + Duration::from_millis(1));
-        let order = Order { opened: &opened, identity, with_outboard: false, clock, waiting };
+        let order = Order { clock, ..order(&file, false, waiting) };
         let began = Instant::now();
         assert!(matches!(Hashing::default().hash(&order), Hash::Made(Ok(_))));
         assert!(began.elapsed() >= Duration::from_millis(19), "{:?}", began.elapsed());
@@ -528,7 +619,8 @@ mod tests {
     #[test]
     fn whoever_waits_for_one_that_stands_still_is_told_so() {
         let directory = tempfile::tempdir().unwrap();
-        let (opened, identity) = zeros(directory.path(), 1);
+        let file = zeros(directory.path(), 1);
+        let identity = file.1;
         let (hashing, connection) = (Hashing::default(), Connection::default());
         let state = Mutex::default();
         let under_way = Arc::new(UnderWay { identity, state });
@@ -536,8 +628,7 @@ mod tests {
         // By nobody but the test.
         hashing.under_way.lock().is_watched = true;
         let waiting = Waiting { connection: &connection, news: None };
-        let clock = &LONG_AGO;
-        let order = Order { opened: &opened, identity, with_outboard: false, clock, waiting };
+        let order = order(&file, false, waiting);
         let Hash::Elsewhere(elsewhere) = hashing.hash(&order) else { panic!("it is under way") };
         let (tell, told) = mpsc::channel();
         elsewhere.then(move |news| tell.send(news).unwrap());

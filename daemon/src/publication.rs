@@ -20,10 +20,10 @@ mod shelf;
 
 pub use files::{DurableFiles, Files, Unplaced};
 #[cfg(feature = "mount")]
-pub use index::{FileLine, NameLine, ROOT, name_key};
+pub use index::{FileLine, NameLine, ROOT};
 #[cfg(feature = "mount")]
 pub use mentions::Mentions;
 pub use occupant::Occupant;
 #[cfg(feature = "mount")]
 pub use published::Published;
-pub use shelf::{BUNDLE_SUFFIX, Shelf};
+pub use shelf::{BUNDLE_SUFFIX, Shelf, name_key};

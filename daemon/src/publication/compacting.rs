@@ -13,9 +13,9 @@ use std::{
 
 use super::{
     Files, Shelf,
-    entering::{FILES_INDEX, NAMES_INDEX},
+    entering::FILES_INDEX,
     lines::next_line,
-    shelf::{SUBJECTS_INDEX, open},
+    shelf::{NAMES_INDEX, SUBJECTS_INDEX, open},
 };
 
 /// An index, and where in a line of it stands who it is about and what it says. Other words do not

@@ -11,11 +11,8 @@ use attestfs_digest::Sha256;
 use super::{
     FileLine, Files, NameLine, Shelf,
     index::statement_of,
-    shelf::{SUBJECTS_INDEX, open},
+    shelf::{NAMES_INDEX, SUBJECTS_INDEX, open},
 };
-
-/// What was published under which name. Only what vouches is in it.
-pub(super) const NAMES_INDEX: &str = "names.index";
 
 /// What was published in which file. Only what vouches is in it.
 pub(super) const FILES_INDEX: &str = "files.index";

@@ -7,17 +7,10 @@ use attestfs_fs::{FileKey, Identity};
 /// The name of an artifact root itself, below itself.
 pub const ROOT: &str = "";
 
-/// Under which key a name below an artifact root stands in `names.index`: that of the path which
-/// both make. A file may be published as a part of several roots, and all of that is one history. A
-/// root itself ends in a slash, which the path of no file does.
-pub fn name_key(root: &str, name: &str) -> Sha256 {
-    Sha256::of([root.trim_end_matches('/'), "/", name].concat().as_bytes())
-}
-
 /// A line of `names.index`: this content was published under this name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NameLine {
-    /// See [`name_key`].
+    /// See [`super::name_key`].
     pub key: Sha256,
     /// What has the name.
     pub content: Sha256,
@@ -104,6 +97,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::publication::name_key;
 
     fn line(born_ns: i64) -> FileLine {
         let file = FileKey { filesystem: 0xdead_beef, inode: 7, born_ns };

@@ -18,10 +18,10 @@ use parking_lot::Mutex;
 
 use super::{
     Shelf,
-    entering::{FILES_INDEX, NAMES_INDEX},
-    index::{FileLine, NameLine, name_key, word_of},
+    entering::FILES_INDEX,
+    index::{FileLine, NameLine, word_of},
     lines::{FILE_BYTES_MAX, Lines, SHORTENS},
-    shelf::SUBJECTS_INDEX,
+    shelf::{NAMES_INDEX, SUBJECTS_INDEX, name_key},
 };
 use crate::config::StateDir;
 

@@ -22,8 +22,21 @@ pub(super) const MANIFEST_SUFFIX: &str = ".manifest";
 /// Which statements name which content.
 pub(super) const SUBJECTS_INDEX: &str = "subjects.index";
 
+/// What was published under which name. Only what vouches is in it.
+pub(super) const NAMES_INDEX: &str = "names.index";
+
 /// Two digests, a space and a newline.
-const INDEX_LINE_BYTES: u64 = 130;
+const SUBJECT_LINE_BYTES: u64 = 130;
+
+/// Three digests, two spaces and a newline.
+const NAME_LINE_BYTES: u64 = 195;
+
+/// Under which key a name below an artifact root stands in `names.index`: that of the path which
+/// both make. A file may be published as a part of several roots, and all of that is one history. A
+/// root itself ends in a slash, which the path of no file does.
+pub fn name_key(root: &str, name: &str) -> Sha256 {
+    Sha256::of([root.trim_end_matches('/'), "/", name].concat().as_bytes())
+}
 
 /// Bundles by the SHA-256 of their payload, manifests by their own, and an index from subjects to
 /// the statements that name them.
@@ -108,25 +121,56 @@ impl Shelf {
         subjects: &HashSet<Sha256>,
     ) -> io::Result<HashMap<Sha256, Vec<Sha256>>> {
         let mut found: HashMap<Sha256, Vec<Sha256>> = HashMap::new();
-        let Some(file) = open(&self.directory.join(SUBJECTS_INDEX))? else {
+        if subjects.is_empty() {
             return Ok(found);
-        };
-        let mut reader = BufReader::new(file);
-        let mut line = Vec::new();
-        while reader.by_ref().take(INDEX_LINE_BYTES).read_until(b'\n', &mut line)? > 0 {
-            if let Some((subject, statement)) = parse_line(&line)
+        }
+        self.each_line(SUBJECTS_INDEX, SUBJECT_LINE_BYTES, |line| {
+            if let Some([subject, statement]) = digests(line)
                 && subjects.contains(&subject)
             {
                 found.entry(subject).or_default().push(statement);
             }
-            line.clear();
-        }
+        })?;
         for statements in found.values_mut() {
             let mut seen = HashSet::new();
             statements.reverse();
             statements.retain(|statement| seen.insert(*statement));
         }
         Ok(found)
+    }
+
+    /// The contents that were published under any of these names, each given as its [`name_key`]. Whoever
+    /// published them is to be asked, and whether he is believed.
+    ///
+    /// # Errors
+    /// The index cannot be read. A shelf without index has no names.
+    pub fn contents_under(&self, names: &HashSet<Sha256>) -> io::Result<HashSet<Sha256>> {
+        let mut contents = HashSet::new();
+        self.each_line(NAMES_INDEX, NAME_LINE_BYTES, |line| {
+            if let Some([name, content, _statement]) = digests(line)
+                && names.contains(&name)
+            {
+                contents.insert(content);
+            }
+        })?;
+        Ok(contents)
+    }
+
+    /// Shows every line of an index, from the first one on. A line that is longer comes in pieces.
+    fn each_line(
+        &self,
+        index: &str,
+        line_bytes: u64,
+        mut visit: impl FnMut(&[u8]),
+    ) -> io::Result<()> {
+        let Some(file) = open(&self.directory.join(index))? else { return Ok(()) };
+        let mut reader = BufReader::new(file);
+        let mut line = Vec::new();
+        while reader.by_ref().take(line_bytes).read_until(b'\n', &mut line)? > 0 {
+            visit(&line);
+            line.clear();
+        }
+        Ok(())
     }
 
     /// Puts a bundle on the shelf.
@@ -178,10 +222,11 @@ impl Shelf {
 }
 
 /// The digests of a line; a line that a crash cut off has none.
-fn parse_line(line: &[u8]) -> Option<(Sha256, Sha256)> {
+fn digests<const N: usize>(line: &[u8]) -> Option<[Sha256; N]> {
     let text = std::str::from_utf8(line.strip_suffix(b"\n")?).ok()?;
-    let (subject, statement) = text.split_once(' ')?;
-    Some((subject.parse().ok()?, statement.parse().ok()?))
+    let words: [&str; N] = text.split(' ').collect::<Vec<_>>().try_into().ok()?;
+    let digests: Vec<_> = words.iter().filter_map(|word| word.parse().ok()).collect();
+    digests.try_into().ok()
 }
 
 fn read_bounded(path: &Path, bytes_max: usize) -> io::Result<Option<Vec<u8>>> {
@@ -248,6 +293,20 @@ mod tests {
         assert_eq!(shelf.statements_of(digest(1)).unwrap(), [digest(3)]);
         shelf.index(&DurableFiles, digest(4), [digest(1)].into_iter()).unwrap();
         assert_eq!(shelf.statements_of(digest(1)).unwrap(), [digest(4), digest(3)]);
+    }
+
+    #[test]
+    fn contents_are_found_by_the_name_under_which_they_were_published() {
+        let (_directory, shelf) = shelf();
+        let names = |names: &[&str]| names.iter().map(|name| name_key("/data", name)).collect();
+        assert!(shelf.contents_under(&names(&["a"])).unwrap().is_empty());
+        let line = |name: &str, content| {
+            format!("{} {} {}\n", name_key("/data", name), digest(content), digest(9))
+        };
+        let lines = [line("a", 1), line("b", 2), "odd\n".to_owned(), line("a", 3)].concat();
+        fs::write(shelf.directory.join(NAMES_INDEX), lines + &line("a", 4)[..194]).unwrap();
+        let found = shelf.contents_under(&names(&["a", "c"])).unwrap();
+        assert_eq!(found, HashSet::from([digest(1), digest(3)]));
     }
 
     #[test]

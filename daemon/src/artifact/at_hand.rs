@@ -21,7 +21,10 @@ use super::{
     directory::Directory,
     judge::Artifact,
 };
-use crate::{config::StateDir, publication::Shelf};
+use crate::{
+    config::StateDir,
+    publication::{Shelf, name_key},
+};
 
 /// What is at hand for one artifact.
 #[derive(Debug, Default)]
@@ -192,6 +195,20 @@ impl AtHand {
         self.given.as_ref()
     }
 
+    /// The contents that the state directory says to have been published at these paths: what may be asked for before
+    /// anybody has read what lies there.
+    ///
+    /// # Errors
+    /// [`AtHandError::Shelf`].
+    pub(super) fn published_at(
+        &self,
+        paths: impl Iterator<Item = String>,
+    ) -> Result<HashSet<Sha256>, AtHandError> {
+        let Some(shelf) = &self.shelf else { return Ok(HashSet::new()) };
+        let key = |path: String| path.rsplit_once('/').map(|(root, name)| name_key(root, name));
+        shelf.contents_under(&paths.filter_map(key).collect()).map_err(|error| unread(shelf, error))
+    }
+
     /// What these publications, the state and the user's own bundle may say of these contents. The
     /// index of the state is read once.
     ///
@@ -203,9 +220,9 @@ impl AtHand {
         contents: &HashSet<Sha256>,
     ) -> Result<Sources<'a>, AtHandError> {
         let indexed = match &self.shelf {
-            Some(shelf) => shelf.statements_of_each(contents).map_err(|source| {
-                AtHandError::Shelf { state: shelf.directory().to_path_buf(), source }
-            })?,
+            Some(shelf) => {
+                shelf.statements_of_each(contents).map_err(|error| unread(shelf, error))?
+            }
             None => HashMap::new(),
         };
         Ok(Sources { at_hand: self, publications, indexed })
@@ -302,6 +319,10 @@ impl Given {
         }
         Ok(Self::Claims(Claims { bundles: vec![bundle], ..Claims::default() }))
     }
+}
+
+fn unread(shelf: &Shelf, source: io::Error) -> AtHandError {
+    AtHandError::Shelf { state: shelf.directory().to_path_buf(), source }
 }
 
 /// What is wrong with the lines of a file, if anything is.

@@ -9,7 +9,7 @@ use std::{
 
 use attestfs_attestation::{
     Attestations, Bundle, Content, INCOMPLETE_TYPE, IncompleteRun, Listing, LockUse, ModelManifest,
-    OutcomeWord, Provenance, Refusal, ResourceDescriptor, SignerHint,
+    Needed, OutcomeWord, Provenance, Refusal, ResourceDescriptor, SignerHint,
 };
 use attestfs_digest::Sha256;
 use jiff::Timestamp;
@@ -127,8 +127,8 @@ pub fn claimed(
 }
 
 fn claimed_of_file(path: &Path, at_hand: &AtHand, watch: &dyn Watch) -> Result<Claims, NotJudged> {
-    let content = NotJudged::unless_hashed(path, watch)?;
-    let sha256 = content.digests.sha256;
+    let content = NotJudged::unless_hashed(path, &Needed::Both, watch)?;
+    let sha256 = content.sha256();
     let sources = at_hand.sources(at_hand.publications(), &HashSet::from([sha256]))?;
     let paths = [spelled(path), spelled(&behind(path))];
     let mut runs: Vec<_> = bundles(&sources, sha256)
@@ -152,13 +152,13 @@ fn claimed_of_file(path: &Path, at_hand: &AtHand, watch: &dyn Watch) -> Result<C
 
 /// What statements call a file that is seen through a mount of this program.
 #[cfg(feature = "mount")]
-fn behind(path: &Path) -> PathBuf {
+pub(super) fn behind(path: &Path) -> PathBuf {
     let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     crate::mount::mounts::origin(&real)
 }
 
 #[cfg(not(feature = "mount"))]
-fn behind(path: &Path) -> PathBuf {
+pub(super) fn behind(path: &Path) -> PathBuf {
     path.to_owned()
 }
 

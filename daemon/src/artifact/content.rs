@@ -3,17 +3,19 @@
 use std::{
     fs::File,
     io,
-    ops::Range,
+    num::NonZero,
+    ops::{ControlFlow, Range},
     os::unix::fs::{FileExt, MetadataExt},
     path::Path,
+    thread,
 };
 
-use attestfs_attestation::Content;
-use attestfs_digest::{ReadAt, ReadError, digests};
+use attestfs_attestation::{Content, Known, Needed};
+use attestfs_digest::{ReadAt, ReadError, Sha256, blake3_of, digests_parallel, sha256_many};
 use rustix::fs::{Mode, OFlags};
 
-/// Is shown how far hashing is.
-pub trait Watch {
+/// Is shown how far hashing is, by each thread that hashes.
+pub trait Watch: Sync {
     /// So many bytes more will be read.
     fn expect(&self, bytes: u64);
 
@@ -73,9 +75,21 @@ pub fn open_file(path: &Path) -> Result<File, ContentError> {
 /// # Errors
 /// Each variant of [`ContentError`].
 pub fn content_at(path: &Path, watch: &dyn Watch) -> Result<Content, ContentError> {
+    content_at_as_needed(path, &Needed::Both, watch)
+}
+
+/// The same, with the digests that are needed.
+///
+/// # Errors
+/// Each variant of [`ContentError`].
+pub(super) fn content_at_as_needed(
+    path: &Path,
+    needed: &Needed,
+    watch: &dyn Watch,
+) -> Result<Content, ContentError> {
     let file = open_file(path)?;
     watch.expect(file.metadata()?.len());
-    content(&file, watch)
+    content_as_needed(&file, needed, threads(), watch)
 }
 
 /// Both digests and the size of the file that is open.
@@ -83,8 +97,58 @@ pub fn content_at(path: &Path, watch: &dyn Watch) -> Result<Content, ContentErro
 /// # Errors
 /// [`ContentError::Changed`], [`ContentError::Read`], [`ContentError::Io`].
 pub fn content(file: &File, watch: &dyn Watch) -> Result<Content, ContentError> {
-    let (digests, size) = hash(file, watch, |content, length| digests(content, length))?;
+    content_as_needed(file, &Needed::Both, threads(), watch)
+}
+
+/// The digests that are needed of the file that is open, on so many threads, and its size.
+///
+/// # Errors
+/// As [`content`].
+pub(super) fn content_as_needed(
+    file: &File,
+    needed: &Needed,
+    threads: usize,
+    watch: &dyn Watch,
+) -> Result<Content, ContentError> {
+    let known = |content: &Watched<'_>, length| match needed {
+        Needed::Sha256 => content.sha256(length),
+        Needed::Blake3(pairs) => {
+            let (blake3, _outboard) = blake3_of(content, length, threads, &mut go_on)?;
+            if let Some(pair) = pairs.iter().find(|pair| pair.blake3 == blake3) {
+                return Ok(Known::Blake3(*pair));
+            }
+            // It is read once more.
+            watch.expect(length);
+            content.both(length, threads)
+        }
+        Needed::Both => content.both(length, threads),
+    };
+    let (digests, size) = hash(file, watch, known)?;
     Ok(Content { digests, size })
+}
+
+/// The SHA-256 and the size of each of the files that are open, on all threads, several at a time on each.
+pub fn sha256_of_each(
+    files: &[&File],
+    watch: &dyn Watch,
+) -> Vec<Result<(Sha256, u64), ContentError>> {
+    let before: Vec<_> = files.iter().map(|file| Stat::of(file)).collect();
+    let length = |stat: &io::Result<Stat>| stat.as_ref().map_or(0, |stat| stat.size);
+    let watched = files.iter().map(|file| Watched { file, watch });
+    let items: Vec<_> = watched.zip(before.iter().map(length)).collect();
+    let digests = sha256_many(&items, |item| Ok(*item), threads(), &mut go_on);
+    let check = |((file, before), digest): ((&&File, io::Result<Stat>), _)| {
+        let before = before?;
+        let digest = digest?;
+        before.check(file)?;
+        Ok((digest, before.size))
+    };
+    files.iter().zip(before).zip(digests).map(check).collect()
+}
+
+/// How many threads this machine runs at once.
+pub fn threads() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get)
 }
 
 /// What `hash` makes of the file that is open, and its size. A file that changes meanwhile has no
@@ -99,18 +163,27 @@ pub fn hash<T>(
 ) -> Result<(T, u64), ContentError> {
     let before = Stat::of(file)?;
     let digest = hash(&Watched { file, watch }, before.size)?;
-    let beyond = FileExt::read_at(file, &mut [0], before.size)?;
-    if beyond != 0 || Stat::of(file)? != before {
-        return Err(ContentError::Changed);
-    }
+    before.check(file)?;
     Ok((digest, before.size))
 }
 
 /// A file whose reader wants to show how far it is.
+#[derive(Clone, Copy)]
 #[expect(missing_debug_implementations, reason = "what watches need not be printable")]
 pub struct Watched<'a> {
     file: &'a File,
     watch: &'a dyn Watch,
+}
+
+impl Watched<'_> {
+    fn sha256(&self, length: u64) -> Result<Known, ReadError> {
+        Ok(Known::Sha256 { sha256: attestfs_digest::sha256(self, length)? })
+    }
+
+    fn both(&self, length: u64, threads: usize) -> Result<Known, ReadError> {
+        let (digests, _outboard) = digests_parallel(self, length, threads, &mut go_on)?;
+        Ok(Known::Both(digests))
+    }
 }
 
 impl ReadAt for Watched<'_> {
@@ -134,6 +207,15 @@ struct Stat {
 }
 
 impl Stat {
+    /// That the file is still this one, and nothing lies beyond what was hashed.
+    fn check(&self, file: &File) -> Result<(), ContentError> {
+        let beyond = FileExt::read_at(file, &mut [0], self.size)?;
+        if beyond != 0 || Self::of(file)? != *self {
+            return Err(ContentError::Changed);
+        }
+        Ok(())
+    }
+
     fn of(file: &File) -> io::Result<Self> {
         let metadata = file.metadata()?;
         Ok(Self {
@@ -144,17 +226,25 @@ impl Stat {
     }
 }
 
+/// Whoever watches is told by each read, and does not stop.
+fn go_on(_bytes: u64) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+
 #[cfg(test)]
 mod tests {
-    use std::{cell::Cell, fs};
+    use std::{
+        fs,
+        sync::atomic::{AtomicU64, Ordering},
+    };
 
-    use attestfs_digest::{Sha256, sha256};
+    use attestfs_digest::sha256;
 
     use super::*;
 
     struct Advanced<F>(F);
 
-    impl<F: Fn(u64)> Watch for Advanced<F> {
+    impl<F: Fn(u64) + Sync> Watch for Advanced<F> {
         fn expect(&self, _bytes: u64) {}
 
         fn advance(&self, bytes: u64) {
@@ -191,18 +281,36 @@ mod tests {
     }
 
     #[test]
+    fn of_several_files_only_the_one_that_is_written_meanwhile_has_no_digest() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let names = ["quiet", "changing", "empty"];
+        for name in names {
+            fs::write(path(name), if name == "empty" { "" } else { name }).unwrap();
+        }
+        let files = names.map(|name| open_file(&path(name)).unwrap());
+        let writer = Advanced(|_| fs::write(path("changing"), "other and longer").unwrap());
+        let hashed = sha256_of_each(&files.each_ref(), &writer);
+        assert_eq!(*hashed[0].as_ref().unwrap(), (Sha256::of(b"quiet"), 5));
+        assert!(matches!(hashed[1], Err(ContentError::Changed)));
+        assert_eq!(*hashed[2].as_ref().unwrap(), (Sha256::of(b""), 0));
+    }
+
+    #[test]
     fn every_byte_is_counted_once() {
         let path = tempfile::NamedTempFile::new().unwrap();
         for size in [0_usize, 1, 65_537, 3 << 20] {
             let bytes = vec![7; size];
             fs::write(&path, &bytes).unwrap();
-            let counted = Cell::new(0);
+            let counted = AtomicU64::new(0);
+            let count = |more| {
+                counted.fetch_add(more, Ordering::Relaxed);
+            };
             let file = open_file(path.path()).unwrap();
-            let content =
-                content(&file, &Advanced(|more| counted.set(counted.get() + more))).unwrap();
+            let content = content(&file, &Advanced(count)).unwrap();
             assert_eq!(content.size, size as u64);
-            assert_eq!(counted.get(), size as u64);
-            assert_eq!(content.digests.sha256, Sha256::of(&bytes));
+            assert_eq!(counted.load(Ordering::Relaxed), size as u64);
+            assert_eq!(content.sha256(), Sha256::of(&bytes));
         }
     }
 }

@@ -1,6 +1,8 @@
 use std::{collections::HashMap, path::Path};
 
-use attestfs_attestation::{Content, Entry, EntryKind, ModelManifest, Refusal, is_publication};
+use attestfs_attestation::{
+    Content, Entry, EntryKind, HashType, ModelManifest, Needed, Refusal, is_publication,
+};
 use attestfs_digest::Sha256;
 
 use super::{
@@ -22,7 +24,8 @@ pub(super) fn difference(
     }
     let tree = Tree::look(path)?;
     if let Some(manifest) = manifest
-        && let Err(difference) = manifest.compare(&tree.signed(manifest, watch)?)
+        && let Err(difference) =
+            manifest.compare(&tree.signed(manifest, |_| listed(manifest), watch)?)
     {
         return Ok(Some(difference.into()));
     }
@@ -34,7 +37,15 @@ pub(super) fn difference(
     let is_wanted = |name: &Path| {
         is_written(name) && !is_listed(name) && !is_publication(&name.to_string_lossy())
     };
-    Ok(changed(&tree.hash(is_wanted, watch)?, written))
+    Ok(changed(&tree.hash(is_wanted, |_| Needed::Sha256, watch)?, written))
+}
+
+/// What it lists.
+fn listed(manifest: &ModelManifest) -> Needed {
+    match manifest.hash_type() {
+        HashType::Sha256 => Needed::Sha256,
+        HashType::Blake3 => Needed::Both,
+    }
 }
 
 fn changed(entries: &[Entry], written: &HashMap<String, Sha256>) -> Option<Refusal> {
@@ -54,6 +65,6 @@ fn mismatch(
     content: Content,
     written: &HashMap<String, Sha256>,
 ) -> Option<(String, String, String)> {
-    let (expected, found) = (*written.get(&*name)?, content.digests.sha256);
+    let (expected, found) = (*written.get(&*name)?, content.sha256());
     (expected != found).then(|| (name, expected.to_string(), found.to_string()))
 }

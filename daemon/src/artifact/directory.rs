@@ -11,7 +11,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use attestfs_attestation::{Entry, EntryKind, Followed};
+use attestfs_attestation::{Content, Entry, EntryKind, Followed, Needed};
 use rustix::{
     fs::{
         AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, open, openat, openat2, readlinkat,
@@ -20,7 +20,10 @@ use rustix::{
     io::Errno,
 };
 
-use super::content::{ContentError, Watch, content};
+use super::{
+    content::{ContentError, Watch},
+    survey::Survey,
+};
 
 /// The most entries that are looked at below one directory. No model signature can name more.
 const ENTRIES_MAX: usize = 1_000_000;
@@ -67,6 +70,24 @@ impl Found {
             Kind::File { size } => size,
             _ => 0,
         }
+    }
+
+    /// Whether it is a file that a statement can name.
+    fn is_nameable_file(&self) -> bool {
+        matches!(self.kind, Kind::File { .. }) && self.path.to_str().is_some()
+    }
+
+    /// `content` is asked of a file that can be named.
+    fn entry(&self, content: impl FnOnce() -> Option<Content>) -> Entry {
+        let name = self.path.to_string_lossy().into_owned();
+        let kind = match self.kind {
+            _ if self.path.to_str().is_none() => EntryKind::NotUtf8,
+            Kind::File { .. } => EntryKind::File(content().expect("each of them was hashed")),
+            Kind::Symlink => EntryKind::Symlink,
+            Kind::EmptyDirectory => EntryKind::EmptyDirectory,
+            Kind::Special => EntryKind::Special,
+        };
+        Entry { name, kind }
     }
 }
 
@@ -182,34 +203,21 @@ impl Directory {
         }
     }
 
-    /// What was found, as a model signature speaks of it: every file with its digests.
+    /// What was found, as a model signature speaks of it: every file with the digests that are needed of it.
     ///
     /// # Errors
     /// The first file that cannot be hashed.
-    pub fn survey(&self, found: &[Found], watch: &dyn Watch) -> Result<Vec<Entry>, SurveyError> {
+    pub fn survey(
+        &self,
+        found: &[Found],
+        needed: impl Fn(&Path) -> Needed,
+        watch: &dyn Watch,
+    ) -> Result<Vec<Entry>, SurveyError> {
         watch.expect(found.iter().map(Found::size).sum());
-        found.iter().map(|found| self.entry(found, watch)).collect()
-    }
-
-    fn entry(&self, found: &Found, watch: &dyn Watch) -> Result<Entry, SurveyError> {
-        let Some(name) = found.path.to_str() else {
-            return Ok(Entry {
-                name: found.path.to_string_lossy().into_owned(),
-                kind: EntryKind::NotUtf8,
-            });
-        };
-        let kind = match found.kind {
-            Kind::File { .. } => {
-                let content = self.open_file(&found.path).and_then(|file| content(&file, watch));
-                EntryKind::File(
-                    content.map_err(|source| SurveyError { path: found.path.clone(), source })?,
-                )
-            }
-            Kind::Symlink => EntryKind::Symlink,
-            Kind::EmptyDirectory => EntryKind::EmptyDirectory,
-            Kind::Special => EntryKind::Special,
-        };
-        Ok(Entry { name: name.to_owned(), kind })
+        let files = found.iter().filter(|found| found.is_nameable_file());
+        let files = files.map(|found| (found, needed(&found.path))).collect();
+        let mut contents = Survey { directory: self, files, watch }.contents()?.into_iter();
+        Ok(found.iter().map(|found| found.entry(|| contents.next())).collect())
     }
 
     fn list(&self, path: &Path, walk: &mut Walk) -> Result<(), WalkError> {
@@ -345,7 +353,7 @@ mod tests {
         let directory = Directory::open(base.path()).unwrap();
         let found = directory.walk().unwrap();
         assert_eq!(found[0].path.as_os_str(), name);
-        let entries = directory.survey(&found, &Unwatched).unwrap();
+        let entries = directory.survey(&found, |_| Needed::Both, &Unwatched).unwrap();
         assert_eq!(entries[0].kind, EntryKind::NotUtf8);
     }
 
@@ -356,7 +364,7 @@ mod tests {
         let directory = Directory::open(base.path()).unwrap();
         let found = directory.walk().unwrap();
         fs::remove_file(base.path().join("x")).unwrap();
-        let error = directory.survey(&found, &Unwatched).unwrap_err();
+        let error = directory.survey(&found, |_| Needed::Both, &Unwatched).unwrap_err();
         assert!(error.to_string().starts_with("'x': No such file"), "{error}");
     }
 

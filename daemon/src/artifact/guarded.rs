@@ -11,7 +11,7 @@ use std::{
 
 use attestfs_attestation::{
     Admission, Alias, Around, BUNDLE_MAX, Beside, CLAIMS_FILE, CLAIMS_MAX, Content, Guarding,
-    MODEL_SIGNATURE_FILE, Policy, PolicyRefusal, Publications, Question, Refusal, Rule,
+    MODEL_SIGNATURE_FILE, Needed, Policy, PolicyRefusal, Publications, Question, Refusal, Rule,
     is_publication, unescaped,
 };
 use jiff::Timestamp;
@@ -119,7 +119,8 @@ impl<'a> Asking<'a> {
         }
     }
 
-    /// Only files that a rule has are hashed.
+    /// Only files that a rule has are hashed: both digests, since a rule may want several signers, of whom none
+    /// answers for another.
     fn files(&mut self, watch: &dyn Watch) -> Result<(), NotJudged> {
         let mut guarded = BTreeMap::new();
         for Found { path, kind } in self.looked.files() {
@@ -128,7 +129,8 @@ impl<'a> Asking<'a> {
                 guarded.insert(path.clone(), guarding);
             }
         }
-        let entries = self.looked.hash(|path| guarded.contains_key(path), watch)?;
+        let entries =
+            self.looked.hash(|path| guarded.contains_key(path), |_| Needed::Both, watch)?;
         // Both in the order of the paths.
         for (entry, guarding) in entries.iter().zip(guarded.values()) {
             for guarding in guarding {

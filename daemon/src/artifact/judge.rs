@@ -1,22 +1,22 @@
 //! Whether an artifact is what somebody attested.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     fs, io,
     path::{Path, PathBuf},
     slice,
 };
 
 use attestfs_attestation::{
-    Attestations, Content, Entry, EntryKind, Found, OmsRefusal, Place, Refusal, TrustedSigners,
-    Verified, Verifier, escaped, is_publication,
+    Attestations, Content, Entry, EntryKind, Found, Needed, OmsRefusal, Place, Refusal,
+    TrustedSigners, Verified, Verifier, escaped, is_publication,
 };
 use attestfs_digest::Sha256;
 use jiff::Timestamp;
 
 use super::{
     at_hand::{AtHand, AtHandError, Beside, Given, PassedOver, Sources},
-    content::{ContentError, Watch, content_at},
+    content::{ContentError, Watch, content_at_as_needed},
     directory::{SurveyError, WalkError},
     passed::Passed,
     tree::Tree,
@@ -67,6 +67,8 @@ pub struct Judged {
     pub completeness: Completeness,
     /// Files that were compared.
     pub files: usize,
+    /// Those of them of which only the BLAKE3 was computed. Their SHA-256 is what the signer says.
+    pub by_blake3: usize,
     /// Paths in the directory that the model signature leaves out, where something lies that nobody
     /// looked at.
     pub left_out: Vec<String>,
@@ -138,8 +140,13 @@ pub enum NotJudged {
 
 impl NotJudged {
     /// The content of a file, or that it cannot be had.
-    pub(super) fn unless_hashed(path: &Path, watch: &dyn Watch) -> Result<Content, Self> {
-        content_at(path, watch).map_err(|source| Self::Content { path: path.to_path_buf(), source })
+    pub(super) fn unless_hashed(
+        path: &Path,
+        needed: &Needed,
+        watch: &dyn Watch,
+    ) -> Result<Content, Self> {
+        content_at_as_needed(path, needed, watch)
+            .map_err(|source| Self::Content { path: path.to_path_buf(), source })
     }
 }
 
@@ -209,8 +216,10 @@ pub fn judge(
 }
 
 impl Judged {
-    pub(super) fn new(verified: Verified, completeness: Completeness, files: usize) -> Self {
-        Self { verified, completeness, files, left_out: Vec::new(), passed_over: Vec::new() }
+    pub(super) fn new(verified: Verified, completeness: Completeness, files: &[Found]) -> Self {
+        let by_blake3 = files.iter().filter(|found| found.content.is_by_blake3()).count();
+        let (left_out, passed_over) = (Vec::new(), Vec::new());
+        Self { verified, completeness, files: files.len(), by_blake3, left_out, passed_over }
     }
 
     fn having_passed(self, passed: Passed) -> Self {
@@ -227,7 +236,8 @@ pub(super) struct Judge<'a> {
 
 impl Judge<'_> {
     fn file(&self, path: &Path) -> Result<Judged, NotJudged> {
-        let content = NotJudged::unless_hashed(path, self.watch)?;
+        let needed = self.needed_of_file(path)?;
+        let content = NotJudged::unless_hashed(path, &needed, self.watch)?;
         match self.at_hand.given() {
             Some(Given::Model(signature)) => self.file_of_given_model(path, signature, content),
             Some(Given::Claims(_)) => self.by_given_claims(&[(path.to_path_buf(), content)]),
@@ -304,8 +314,13 @@ impl Judge<'_> {
 
     /// The files of a directory without model signature: each must be attested.
     fn tree(&self, path: &Path) -> Result<Vec<(PathBuf, Content)>, NotJudged> {
+        let tree = Tree::look(path)?;
+        let paths: Vec<_> = tree.subject_names().map(|name| path.join(name)).collect();
+        let needed = self.needed_of_tree(&paths)?;
+        let needed: HashMap<_, _> = paths.into_iter().zip(needed).collect();
+        let needed = |name: &Path| needed.get(&path.join(name)).cloned().unwrap_or(Needed::Both);
         let mut files = Vec::new();
-        for entry in Tree::look(path)?.subjects(self.watch)? {
+        for entry in tree.subjects(needed, self.watch)? {
             if let Some(content) = attestable(&entry)? {
                 files.push((path.join(&entry.name), content));
             }
@@ -377,24 +392,17 @@ impl Judge<'_> {
 
     fn files(&self, sources: &Sources<'_>, files: &[Found]) -> Result<Judged, NotJudged> {
         let verified = self.verifier(sources).files(files)?;
-        Ok(Judged::new(verified, Completeness::NotCovered, files.len()))
+        Ok(Judged::new(verified, Completeness::NotCovered, files))
     }
 }
 
 fn contents(files: &[(PathBuf, Content)]) -> HashSet<Sha256> {
-    files.iter().map(|(_, content)| content.digests.sha256).collect()
+    files.iter().map(|(_, content)| content.sha256()).collect()
 }
 
 /// As names are spelt in statements.
 pub(super) fn spelled(path: &Path) -> String {
     escaped(path.as_os_str().as_encoded_bytes())
-}
-
-pub(super) fn sha256(entry: &Entry) -> Option<Sha256> {
-    match &entry.kind {
-        EntryKind::File(content) => Some(content.digests.sha256),
-        _ => None,
-    }
 }
 
 /// The content of a file; what is no file cannot be attested, and is refused as check 9 does.

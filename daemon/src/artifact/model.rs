@@ -6,12 +6,13 @@ use std::{
 };
 
 use attestfs_attestation::{
-    Claims, Content, Covered, Examined, Found, ModelManifest, Place, Refusal, SignedModel, escaped,
+    Claims, Content, Covered, Examined, Found, ModelManifest, Needed, Place, Refusal, SignedModel,
+    Speaking, escaped,
 };
 
 use super::{
     at_hand::{Beside, Sources},
-    judge::{Completeness, Judge, Judged, NotJudged, attestable, sha256},
+    judge::{Completeness, Judge, Judged, NotJudged, attestable},
     tree::Tree,
 };
 
@@ -20,15 +21,21 @@ impl Judge<'_> {
     pub(super) fn model(&self, path: &Path, signature: &[u8]) -> Result<Judged, NotJudged> {
         let model = self.signed_model(signature)?;
         let tree = Tree::look(path)?;
-        let entries = tree.signed(model.manifest(), self.watch)?;
-        let contents = entries.iter().filter_map(sha256).collect();
+        let publication = self.at_hand.publication_in(path);
+        // What is found is listed, or it is refused: so what speaks of it is known before.
+        let listed = model.manifest().contents().collect();
+        let sources = self.at_hand.sources(publication, &listed)?;
+        let speaking = self.verifier(&sources).speaking(listed);
+        let needed = |name: &Path| needed(&model, &speaking, name);
+        let entries = tree.signed(model.manifest(), needed, self.watch)?;
         let covered = model.complete(&entries)?;
-        let sources = self.at_hand.sources(self.at_hand.publication_in(path), &contents)?;
+        let contents = covered.files().iter().map(|found| found.content.sha256()).collect();
+        let sources = self.at_hand.sources(publication, &contents)?;
         let mut examined = self.examined(&covered, &sources)?;
         let compared = self.compare_left_out(&tree, &mut examined, covered.model().manifest())?;
         let left_out = left_out(&tree, covered.model().manifest(), &compared);
-        let files = covered.files().len() + compared.len();
-        Ok(Judged { left_out, ..Judged::new(examined.report()?, Completeness::Whole, files) })
+        let judged = Judged::new(examined.report()?, Completeness::Whole, covered.files());
+        Ok(Judged { left_out, files: judged.files + compared.len(), ..judged })
     }
 
     /// Checks a file under the longest of its names that the signature lists.
@@ -72,16 +79,16 @@ impl Judge<'_> {
         publications: &[Beside],
         covered: &Covered,
     ) -> Result<Judged, NotJudged> {
-        let contents = covered.files().iter().map(|found| found.content.digests.sha256);
+        let contents = covered.files().iter().map(|found| found.content.sha256());
         let contents: HashSet<_> = contents.collect();
         let sources = self.at_hand.sources(publications, &contents)?;
         let verified = self.examined(covered, &sources)?.report()?;
-        Ok(Judged::new(verified, Completeness::OneOfModel, covered.files().len()))
+        Ok(Judged::new(verified, Completeness::OneOfModel, covered.files()))
     }
 
     /// The signature, and its name for the file, when a trusted key made it and it lists the file.
     /// Then it decides.
-    fn model_listing(
+    pub(super) fn model_listing(
         &self,
         signature: &[u8],
         root: &Path,
@@ -119,7 +126,7 @@ impl Judge<'_> {
         let names = tree.left_out(manifest).filter(|name| examined.names(&spelled(name)));
         let names: HashSet<_> = names.map(ToOwned::to_owned).collect();
         let is_named = |name: &Path| name.to_str().is_some_and(|name| names.contains(name));
-        for entry in tree.hash(is_named, self.watch)? {
+        for entry in tree.hash(is_named, |_| Needed::Both, self.watch)? {
             if let Some(content) = attestable(&entry)? {
                 let place = Place::Below(spelled(&entry.name));
                 examined.compare(&Found { place, content })?;
@@ -127,6 +134,17 @@ impl Judge<'_> {
         }
         Ok(names)
     }
+}
+
+/// The digests of a file that the signature lists. Attestations of another content under this name say nothing of
+/// the one that is listed.
+fn needed(model: &SignedModel, speaking: &Speaking, name: &Path) -> Needed {
+    let listed = name.to_str().and_then(|name| Some((model.says(name)?, spelled(name))));
+    let Some((listed, name)) = listed else { return Needed::Both };
+    let mut said = speaking.of(&Place::Below(name));
+    said.retain(|said| said.sha256() == listed.sha256());
+    said.push(listed);
+    speaking.needed(&said)
 }
 
 /// The paths that a signature leaves out, as far as something lies there that was not compared.

@@ -6,16 +6,19 @@ use std::{
 };
 
 use attestfs_attestation::{
-    ArtifactRoot, Bundle, CLAIMS_LINES_MAX, Claims, Commit, CommitKind, Inputs, Material,
-    MaterialDigests, Origin, Outcome, Output, Refusal, RunDescription, SigningKey, TrustedSigners,
-    model_statement,
+    ArtifactRoot, Bundle, CLAIMS_LINES_MAX, Claims, Commit, CommitKind, Content, Entry, EntryKind,
+    Inputs, Known, Material, MaterialDigests, Needed, Origin, Outcome, Output, Refusal,
+    RunDescription, SigningKey, TrustedSigners, model_statement,
 };
+use attestfs_digest::Sha256;
 use jiff::Timestamp;
 
 use super::{
     About, Artifact, AtHand, ClaimedKind, Completeness, Directory, Judged, NotJudged, Unwatched,
     claimed, content_at, judge,
 };
+#[cfg(feature = "mount")]
+use crate::publication::{NameLine, name_key};
 use crate::{
     config::{Environment, StateDir},
     publication::{DurableFiles, Shelf},
@@ -57,7 +60,8 @@ impl Lab {
         let root = self.path(root);
         let outputs = names.iter().map(|name| {
             let content = content_at(&root.join(name), &Unwatched).unwrap();
-            Output { name: (*name).to_owned(), digests: content.digests, size: content.size }
+            let Known::Both(digests) = content.digests else { panic!("both were asked for") };
+            Output { name: (*name).to_owned(), digests, size: content.size }
         });
         let path = root.to_str().unwrap().to_owned();
         Commit {
@@ -95,7 +99,8 @@ impl Lab {
 
     fn sign_model(&self, directory: &str) -> Vec<u8> {
         let directory = Directory::open(&self.path(directory)).unwrap();
-        let entries = directory.survey(&directory.walk().unwrap(), &Unwatched).unwrap();
+        let found = directory.walk().unwrap();
+        let entries = directory.survey(&found, |_| Needed::Sha256, &Unwatched).unwrap();
         let statement = model_statement("model", &entries).unwrap();
         Bundle::sign_model(statement, &self.key).unwrap().to_json()
     }
@@ -242,6 +247,157 @@ fn a_model_signature_above_decides_when_it_is_trusted_and_lists_the_file() {
     lab.put_on_shelf(&lab.commit("model", &["other/b"]));
     lab.judge("model/other/b").unwrap();
     lab.judge("model/other").unwrap();
+}
+
+/// What a run says of `model/a`, with a SHA-256 that the file does not have. Who finds it good has computed
+/// nothing but the BLAKE3.
+fn half_a_lie(lab: &Lab) -> Commit {
+    let mut commit = lab.commit("model", &["a"]);
+    commit.outputs[0].digests.sha256 = Sha256([7; 32]);
+    commit
+}
+
+/// The model signature of somebody who says the same.
+fn model_of(commit: &Commit, key: &SigningKey) -> Vec<u8> {
+    let entry = |output: &Output| {
+        let content = Content::new(output.digests, output.size);
+        Entry { name: output.name.clone(), kind: EntryKind::File(content) }
+    };
+    let entries: Vec<_> = commit.outputs.iter().map(entry).collect();
+    Bundle::sign_model(model_statement("model", &entries).unwrap(), key).unwrap().to_json()
+}
+
+fn sign_by(key: &SigningKey, commit: &Commit) -> Bundle {
+    Bundle::sign_attestation(commit.draft().unwrap().payload, key).unwrap()
+}
+
+#[test]
+fn what_is_signed_with_its_blake3_is_verified_by_that_alone() {
+    let lab = Lab::new();
+    lab.write("model/a", "a");
+    let lie = half_a_lie(&lab);
+    lab.put_beside("model", vec![lab.sign(&lie)]);
+    for path in ["model", "model/a"] {
+        let judged = lab.judge(path).unwrap();
+        assert_eq!((judged.files, judged.by_blake3), (1, 1), "{path} without model signature");
+    }
+    fs::write(lab.path("model/model.sig"), model_of(&lie, &lab.key)).unwrap();
+    for path in ["model", "model/a"] {
+        let judged = lab.judge(path).unwrap();
+        assert_eq!((judged.files, judged.by_blake3), (1, 1), "{path}");
+    }
+}
+
+#[test]
+#[cfg(feature = "mount")]
+fn what_the_state_published_at_a_path_is_verified_there_by_its_blake3() {
+    let lab = Lab::new();
+    lab.write("model/a", "a");
+    let lie = half_a_lie(&lab);
+    let statement = lab.put_on_shelf(&lie).sha256();
+    assert_eq!(check(lab.judge("model/a")), 1, "nothing leads to what it is said to be");
+    let (key, content) = (name_key(&lie.root.path, "a"), lie.outputs[0].digests.sha256);
+    let name = NameLine { key, content, statement };
+    Shelf::of(&lab.state()).enter_names(&DurableFiles, [name].into_iter()).unwrap();
+    assert_eq!(lab.judge("model/a").unwrap().by_blake3, 1);
+    assert_eq!(lab.judge("model").unwrap().by_blake3, 1);
+    lab.write("model/a", "b");
+    assert_eq!(check(lab.judge("model/a")), 1, "of what it holds now nobody speaks");
+}
+
+#[test]
+fn what_is_not_what_was_signed_is_told_by_its_own_digest() {
+    let lab = Lab::new();
+    lab.write("model/a", "a");
+    let commit = lab.commit("model", &["a"]);
+    lab.put_beside("model", vec![lab.sign(&commit)]);
+    lab.write("model/a", "b");
+    let refusal = |number: u8, path: &str| {
+        let Err(NotJudged::Refused(refusal)) = lab.judge(path) else { panic!("{path} is another") };
+        let found = Sha256::of(b"b").to_string();
+        assert!(refusal.check().0 == number && refusal.to_string().contains(&found), "{refusal}");
+    };
+    refusal(8, "model");
+    refusal(8, "model/a");
+    fs::write(lab.path("model/model.sig"), model_of(&commit, &lab.key)).unwrap();
+    refusal(8, "model");
+    refusal(8, "model/a");
+}
+
+#[test]
+fn a_model_of_which_nobody_gives_a_blake3_is_verified_by_its_sha256() {
+    let lab = Lab::new();
+    lab.write("model/a", "a");
+    lab.write("model/sub/b", "b");
+    fs::write(lab.path("model/model.sig"), lab.sign_model("model")).unwrap();
+    let judged = lab.judge("model").unwrap();
+    assert_eq!((judged.files, judged.by_blake3), (2, 0));
+    lab.write("model/sub/b", "c");
+    assert_eq!(check(lab.judge("model")), 8);
+}
+
+#[test]
+fn nobodys_blake3_counts_for_what_another_one_signed() {
+    let lab = Lab::new();
+    let liar = SigningKey::generate().unwrap();
+    lab.write("model/a", "a");
+    let lie = half_a_lie(&lab);
+    let judge = |path: &str| {
+        let artifact = Artifact::at(&lab.path(path)).unwrap();
+        let at_hand = AtHand::around(&artifact, Some(&lab.state())).unwrap();
+        let both = TrustedSigners::keys([lab.key.verifying_key(), liar.verifying_key()]);
+        judge(&artifact, &at_hand, &both, NOW, &Unwatched)
+    };
+    // Both are believed, and only the liar gives the BLAKE3.
+    lab.put_beside("model", vec![sign_by(&liar, &lie)]);
+    fs::write(lab.path("model/model.sig"), model_of(&lie, &lab.key)).unwrap();
+    assert_eq!(check(judge("model")), 8);
+    assert_eq!(check(judge("model/a")), 8);
+    // The same where the other one signed an attestation, wherever that lies.
+    fs::remove_file(lab.path("model/model.sig")).unwrap();
+    judge("model").unwrap();
+    let mut another = lie.clone();
+    another.run.id = "train-2".to_owned();
+    lab.put_on_shelf(&another);
+    assert_eq!(check(judge("model")), 8);
+    assert_eq!(check(judge("model/a")), 8);
+}
+
+#[test]
+fn who_gives_two_blake3s_of_one_sha256_is_not_believed_by_either() {
+    let lab = Lab::new();
+    lab.write("model/a", "a");
+    let lie = half_a_lie(&lab);
+    let mut another = lie.clone();
+    another.run.id = "train-2".to_owned();
+    another.outputs[0].digests.blake3.0[0] ^= 1;
+    lab.put_beside("model", vec![lab.sign(&lie), lab.sign(&another)]);
+    assert_eq!(check(lab.judge("model")), 8);
+    assert_eq!(check(lab.judge("model/a")), 8);
+}
+
+#[test]
+fn an_attestation_of_what_a_file_was_before_does_not_keep_from_comparing_blake3s() {
+    let lab = Lab::new();
+    lab.write("model/a", "before");
+    let before = lab.commit("model", &["a"]);
+    lab.write("model/a", "a");
+    let lie = half_a_lie(&lab);
+    lab.put_beside("model", vec![lab.sign(&lie), lab.sign(&before)]);
+    assert_eq!(lab.judge("model").unwrap().by_blake3, 1);
+    fs::write(lab.path("model/model.sig"), model_of(&lie, &lab.key)).unwrap();
+    assert_eq!(lab.judge("model").unwrap().by_blake3, 1);
+}
+
+#[test]
+fn what_claims_to_know_a_file_is_computed_in_full() {
+    let lab = Lab::new();
+    lab.write("model/a", "a");
+    lab.put_beside("model", vec![lab.sign(&half_a_lie(&lab))]);
+    let artifact = Artifact::at(&lab.path("model/a")).unwrap();
+    let at_hand = AtHand::around(&artifact, None).unwrap();
+    let claims = claimed(&artifact, &at_hand, &Unwatched).unwrap();
+    assert_eq!(claims.content.unwrap().sha256(), Sha256::of(b"a"));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use attestfs_attestation::{Entry, ModelManifest, is_publication};
+use attestfs_attestation::{Entry, ModelManifest, Needed, is_publication};
 
 use super::{
     at_hand::{AtHandError, read_beneath},
@@ -29,8 +29,18 @@ impl<'a> Tree<'a> {
     }
 
     /// What no model signature speaks of may be attested: all but publications.
-    pub(super) fn subjects(&self, watch: &dyn Watch) -> Result<Vec<Entry>, NotJudged> {
-        self.hash(|name| !is_publication(&name.to_string_lossy()), watch)
+    pub(super) fn subjects(
+        &self,
+        needed: impl Fn(&Path) -> Needed,
+        watch: &dyn Watch,
+    ) -> Result<Vec<Entry>, NotJudged> {
+        self.hash(|name| !is_publication(&name.to_string_lossy()), needed, watch)
+    }
+
+    /// The names of what may be.
+    pub(super) fn subject_names(&self) -> impl Iterator<Item = &Path> {
+        let names = self.found.iter().map(|found| found.path.as_path());
+        names.filter(|name| !is_publication(&name.to_string_lossy()))
     }
 
     /// What is neither a directory nor a symbolic link.
@@ -57,11 +67,12 @@ impl<'a> Tree<'a> {
     pub(super) fn signed(
         &self,
         manifest: &ModelManifest,
+        needed: impl Fn(&Path) -> Needed,
         watch: &dyn Watch,
     ) -> Result<Vec<Entry>, NotJudged> {
         let is_ignored = |name: &Path| name.to_str().is_some_and(|name| manifest.ignores(name));
         let is_publication = |name: &Path| name == attestfs_attestation::MODEL_SIGNATURE_FILE;
-        self.hash(|name| !is_publication(name) && !is_ignored(name), watch)
+        self.hash(|name| !is_publication(name) && !is_ignored(name), needed, watch)
     }
 
     /// The names of files that a model signature leaves out, publications aside.
@@ -70,15 +81,16 @@ impl<'a> Tree<'a> {
         names.filter(|name| manifest.ignores(name) && !is_publication(name))
     }
 
-    /// The files of these names, with their digests.
+    /// The files of these names, with the digests that are needed of them.
     pub(super) fn hash(
         &self,
         is_wanted: impl Fn(&Path) -> bool,
+        needed: impl Fn(&Path) -> Needed,
         watch: &dyn Watch,
     ) -> Result<Vec<Entry>, NotJudged> {
         let wanted = self.found.iter().filter(|found| is_wanted(&found.path));
         let wanted: Vec<_> = wanted.cloned().collect();
-        let surveyed = self.directory.survey(&wanted, watch);
+        let surveyed = self.directory.survey(&wanted, needed, watch);
         surveyed.map_err(|source| NotJudged::Survey { path: self.path.to_path_buf(), source })
     }
 }

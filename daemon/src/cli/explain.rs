@@ -232,8 +232,10 @@ impl fmt::Display for Explanation {
         }
         if let Some(content) = &self.claims.content {
             writeln!(f, "  size       {}", counted(content.size, "byte"))?;
-            writeln!(f, "  sha256     {}", content.digests.sha256)?;
-            writeln!(f, "  blake3     {}", content.digests.blake3)?;
+            writeln!(f, "  sha256     {}", content.sha256())?;
+            if let Some(blake3) = content.blake3() {
+                writeln!(f, "  blake3     {blake3}")?;
+            }
         }
         if let Some(verified) = &self.verified {
             return write!(f, "{}", Story(verified));

@@ -146,7 +146,7 @@ fn file(path: &Path) -> Result<LineageRoot, Failure> {
 fn hash(path: &Path) -> Result<Sha256, Failure> {
     let content = content_at(path, &Progress::new());
     content
-        .map(|content| content.digests.sha256)
+        .map(|content| content.sha256())
         .map_err(|error| Failure::environment(format_args!("{}: {error}", path.display())))
 }
 

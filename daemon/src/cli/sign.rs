@@ -5,8 +5,8 @@ use std::{
 };
 
 use attestfs_attestation::{
-    Bundle, IgnoredPaths, KeyHint, MODEL_SIGNATURE_FILE, ModelManifest, OmsRefusal, OmsRefusals,
-    Payload, SigningKey, model_statement_ignoring,
+    Bundle, IgnoredPaths, KeyHint, MODEL_SIGNATURE_FILE, ModelManifest, Needed, OmsRefusal,
+    OmsRefusals, Payload, SigningKey, model_statement_ignoring,
 };
 use attestfs_digest::Sha256;
 use serde::Serialize;
@@ -138,7 +138,9 @@ fn statement(root: &Path, ignored: &IgnoredPaths) -> Result<Payload, Failure> {
         .into_iter()
         .filter(|found| !found.path.to_str().is_some_and(|name| ignored.cover(name)))
         .collect();
-    let entries = directory.survey(&found, &Progress::new()).map_err(|error| failed(&error))?;
+    let entries = directory
+        .survey(&found, |_| Needed::Sha256, &Progress::new())
+        .map_err(|error| failed(&error))?;
     let name = root.file_name().unwrap_or(root.as_os_str()).to_string_lossy();
     model_statement_ignoring(&name, &entries, ignored).map_err(|refusals| unsigned(root, &refusals))
 }

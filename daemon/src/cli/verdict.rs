@@ -134,8 +134,8 @@ fn checks(judged: &Judged) -> Vec<Check> {
         (Ok, "ECDSA".to_owned()),
         (Ok, kinds(verified).to_owned()),
         of_runs(stages),
-        (Ok, files.clone()),
         (Ok, files),
+        (Ok, digests(judged)),
         completeness(judged),
         of_runs(chain),
     ];
@@ -143,6 +143,16 @@ fn checks(judged: &Judged) -> Vec<Check> {
     titled
         .map(|(((result, detail), title), number)| Check { number, title, result, detail })
         .collect()
+}
+
+/// Check 8: by which digest the files were compared.
+fn digests(judged: &Judged) -> String {
+    let files = counted(judged.files as u64, "file");
+    match judged.by_blake3 {
+        0 => files,
+        all if all == judged.files => format!("{files}, by the BLAKE3 signed with the SHA-256"),
+        some => format!("{files}, {some} of them by the BLAKE3 signed with the SHA-256"),
+    }
 }
 
 /// Check 9.

@@ -84,7 +84,7 @@ impl Survey<'_> {
             return Ok(EntryKind::Withheld((*reason).to_owned()));
         }
         if let Some(digests) = self.known(identity)? {
-            return Ok(EntryKind::File(Content { digests, size: identity.size }));
+            return Ok(EntryKind::File(Content::new(digests, identity.size)));
         }
         let digests = match self.hashed(path, identity) {
             Ok(digests) => digests,
@@ -95,7 +95,7 @@ impl Survey<'_> {
             return Ok(EntryKind::Withheld(reason.to_owned()));
         }
         self.store.remember(identity, &digests, &super::record::join(self.root, &name))?;
-        Ok(EntryKind::File(Content { digests, size: identity.size }))
+        Ok(EntryKind::File(Content::new(digests, identity.size)))
     }
 
     /// The digests of a content that a run wrote, or that may be adopted.

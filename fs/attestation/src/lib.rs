@@ -38,7 +38,7 @@ pub use lock::{
 pub use manifest::{LISTED_MAX, Listing, MANIFEST_MAX, Manifest, ManifestError};
 pub use name::{PUBLICATIONS, escaped, file_uri, is_canonical, is_publication, unescaped};
 pub use oms::{
-    Content, Difference, Entry, EntryKind, HashType, IgnoredPaths, MODEL_SIGNATURE_FILE,
+    Content, Difference, Entry, EntryKind, HashType, IgnoredPaths, Known, MODEL_SIGNATURE_FILE,
     MODEL_SIGNATURE_TYPE, ModelManifest, OmsError, OmsRefusal, OmsRefusals, model_statement,
     model_statement_ignoring,
 };
@@ -59,7 +59,7 @@ pub use statement::{
 };
 pub use verify::{
     Attestations, Attested, Claim, Covered, Examined, Found, Latest, MaterialReport, ModelReport,
-    NothingPublished, Origin, Place, Publication, Publications, Refusal, Several, Signed,
-    SignedModel, Signer, SignerIdentity, Stranger, Subjects, TrustedSigners, Unavailable, Verified,
-    Verifier, Vouched, root_and_name,
+    Needed, NothingPublished, Origin, Place, Publication, Publications, Refusal, Said, Several,
+    Signed, SignedModel, Signer, SignerIdentity, Speaking, Stranger, Subjects, TrustedSigners,
+    Unavailable, Verified, Verifier, Vouched, root_and_name,
 };

@@ -13,29 +13,29 @@ use crate::{
     statement::sha256,
 };
 
-/// The content `text`. Its BLAKE3 is made up: nothing here computes one.
+/// The content `text`.
 pub(crate) fn content(text: &str) -> Content {
-    Content {
-        digests: Digests {
-            sha256: sha256(text.as_bytes()),
-            blake3: Blake3(sha256(format!("blake3 {text}").as_bytes()).0),
-        },
-        size: text.len() as u64,
+    Content::new(digests(text), text.len() as u64)
+}
+
+/// Those of the content `text`. Its BLAKE3 is made up: nothing here computes one.
+pub(crate) fn digests(text: &str) -> Digests {
+    Digests {
+        sha256: sha256(text.as_bytes()),
+        blake3: Blake3(sha256(format!("blake3 {text}").as_bytes()).0),
     }
 }
 
 pub(crate) fn output(name: &str, text: &str) -> Output {
-    let Content { digests, size } = content(text);
-    Output { name: name.to_owned(), digests, size }
+    Output { name: name.to_owned(), digests: digests(text), size: text.len() as u64 }
 }
 
 pub(crate) fn material(name: &str, text: &str) -> Material {
-    let Content { digests, size } = content(text);
     Material {
         name: name.to_owned(),
         uri: format!("file://node/data/{name}"),
-        digests: MaterialDigests::Known(digests),
-        size,
+        digests: MaterialDigests::Known(digests(text)),
+        size: text.len() as u64,
         declared: true,
         attestation: None,
     }

@@ -26,7 +26,7 @@ fn sigstore_verifies_our_attestations() {
 #[test]
 fn sigstore_verifies_our_model_signatures() {
     let key = SigningKey::generate().unwrap();
-    let content = Content { digests: DIGESTS, size: 7 };
+    let content = Content::new(DIGESTS, 7);
     let entry = Entry { name: "model.bin".to_owned(), kind: EntryKind::File(content) };
     let payload = model_statement("model", &[entry]).unwrap();
     let bundle = Bundle::sign_model(payload.clone(), &key).unwrap();

@@ -99,7 +99,7 @@ impl Guard {
         if wanted.is_sealed_as(&hashed.digests) {
             return Ok(Admitted::without_look(Reason::Own));
         }
-        let content = Content { digests: hashed.digests, size: identity.size };
+        let content = Content::new(hashed.digests, identity.size);
         let found = Some((identity, hashed.clone()));
         // 5. The lock has it.
         if let Some((path, refusal)) = demands.not_locked(&content, &identity) {

@@ -93,7 +93,7 @@ impl Judging {
         let case = Case {
             rule: rule.number(),
             name: name.clone(),
-            content: content.digests.sha256,
+            content: content.sha256(),
             generation,
             evidence: evidence.identities(),
         };

@@ -290,7 +290,7 @@ impl Bench {
                 let (identity, digests) = stat(&path);
                 entries.push(Entry {
                     name: path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned(),
-                    kind: EntryKind::File(Content { digests, size: identity.size }),
+                    kind: EntryKind::File(Content::new(digests, identity.size)),
                 });
             }
         }

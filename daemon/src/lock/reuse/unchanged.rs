@@ -75,7 +75,7 @@ impl Repetition<'_> {
         let contents = opened.iter().zip(known).map(|((place, (file, identity)), known)| {
             let path = || self.trees.absolute(place);
             match known {
-                Some(digests) => Ok(Content { digests, size: identity.size }),
+                Some(digests) => Ok(Content::new(digests, identity.size)),
                 None => content(file, &Unwatched)
                     .map_err(|source| NotReused::Unreadable { path: path(), source }),
             }
@@ -179,5 +179,5 @@ impl Repetition<'_> {
 }
 
 fn is(found: &Content, expected: &Sha256) -> bool {
-    found.digests.sha256 == *expected
+    found.sha256() == *expected
 }

@@ -119,7 +119,7 @@ impl Lock {
         if is_publication(path) {
             return Ok(());
         }
-        let found = content.digests.sha256;
+        let found = content.sha256();
         match self.own_content(tree, path).or_else(|| self.locked(tree, path)) {
             None => Err(Refusal::NotLocked { path: self.label(tree, path) }),
             Some(locked) if locked == found => Ok(()),

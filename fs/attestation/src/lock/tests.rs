@@ -21,7 +21,7 @@ type Tree = BTreeMap<String, Locked>;
 
 fn locked(text: &str) -> Locked {
     let content = content(text);
-    Locked { sha256: content.digests.sha256, size: content.size }
+    Locked { sha256: content.sha256(), size: content.size }
 }
 
 fn tree<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> Tree {

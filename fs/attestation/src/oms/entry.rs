@@ -1,7 +1,7 @@
 use std::fmt;
 
-use attestfs_digest::Digests;
-use serde::{Deserialize, Serialize};
+use attestfs_digest::{Blake3, Digests, Sha256};
+use serde::Serialize;
 
 use crate::name::is_canonical;
 
@@ -34,12 +34,56 @@ pub enum EntryKind {
 }
 
 /// What a regular file holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Content {
     /// Of the whole content.
-    pub digests: Digests,
+    pub digests: Known,
     /// Bytes.
     pub size: u64,
+}
+
+/// Which digests of a content are known, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Known {
+    /// Both were computed.
+    Both(Digests),
+    /// Only this one was.
+    Sha256 {
+        /// As it was computed.
+        sha256: Sha256,
+    },
+    /// Only BLAKE3 was. That the SHA-256 belongs to it says the only signer who speaks of the content:
+    /// enough to verify what he signed, and for nothing else.
+    Blake3(Digests),
+}
+
+impl Content {
+    /// Of which both digests were computed.
+    pub fn new(digests: Digests, size: u64) -> Self {
+        Self { digests: Known::Both(digests), size }
+    }
+
+    /// The SHA-256, computed or stated.
+    pub fn sha256(&self) -> Sha256 {
+        match self.digests {
+            Known::Both(digests) | Known::Blake3(digests) => digests.sha256,
+            Known::Sha256 { sha256 } => sha256,
+        }
+    }
+
+    /// The BLAKE3, if it was computed.
+    pub fn blake3(&self) -> Option<Blake3> {
+        match self.digests {
+            Known::Both(digests) | Known::Blake3(digests) => Some(digests.blake3),
+            Known::Sha256 { .. } => None,
+        }
+    }
+
+    /// Whether its SHA-256 is what a signer says and not what somebody computed.
+    pub fn is_by_blake3(&self) -> bool {
+        matches!(self.digests, Known::Blake3(_))
+    }
 }
 
 impl Entry {
@@ -48,6 +92,10 @@ impl Entry {
         let name = self.name.clone();
         match &self.kind {
             EntryKind::File(_) if !is_canonical(&name) => Err(OmsRefusal::Name { name }),
+            EntryKind::File(content) if content.is_by_blake3() => {
+                let reason = "nobody has computed its SHA-256".to_owned();
+                Err(OmsRefusal::Withheld { name, reason })
+            }
             EntryKind::File(content) => Ok(*content),
             EntryKind::Symlink => Err(OmsRefusal::Symlink { name }),
             EntryKind::EmptyDirectory => Err(OmsRefusal::EmptyDirectory { name }),

@@ -1,5 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
+use attestfs_digest::Sha256;
+
 use super::{
     Content, Entry, EntryKind, HashType, OmsError, OmsRefusal,
     predicate::{Listed, Predicate},
@@ -92,6 +94,17 @@ impl ModelManifest {
         self.resources.contains_key(name)
     }
 
+    /// The SHA-256 that it lists for a file of this name. None also where it lists another digest.
+    pub fn sha256(&self, name: &str) -> Option<Sha256> {
+        let listed = self.resources.get(name).filter(|_| self.hash_type == HashType::Sha256)?;
+        Some(Sha256(*listed))
+    }
+
+    /// The SHA-256 of every file that it lists. None where it lists other digests.
+    pub fn contents(&self) -> impl Iterator<Item = Sha256> {
+        self.resources.keys().filter_map(|name| self.sha256(name))
+    }
+
     /// Whether it lists a file below this directory.
     pub fn lists_below(&self, directory: &str) -> bool {
         let prefix = format!("{directory}/");
@@ -123,14 +136,14 @@ impl ModelManifest {
         let Some(expected) = self.resources.get(name) else {
             return Err(Difference::Extra { names: vec![name.to_owned()] });
         };
-        let found = self.hash_type.of(&content.digests);
-        if found == *expected {
+        let found = self.hash_type.of(content);
+        if found == Some(*expected) {
             return Ok(());
         }
         Err(Difference::Changed {
             name: name.to_owned(),
             expected: hex::encode(expected),
-            found: hex::encode(found),
+            found: found.map_or_else(|| "nobody has computed it".to_owned(), hex::encode),
             others: 0,
         })
     }

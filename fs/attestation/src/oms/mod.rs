@@ -9,7 +9,7 @@ mod sign;
 #[cfg(test)]
 mod tests;
 
-pub use entry::{Content, Entry, EntryKind, OmsRefusal, OmsRefusals};
+pub use entry::{Content, Entry, EntryKind, Known, OmsRefusal, OmsRefusals};
 pub use error::OmsError;
 pub use manifest::{Difference, ModelManifest};
 pub use predicate::{HashType, MODEL_SIGNATURE_FILE, MODEL_SIGNATURE_TYPE};

@@ -1,9 +1,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use attestfs_digest::{Digests, Sha256};
+use attestfs_digest::Sha256;
 use serde::{Deserialize, Serialize};
 
-use super::OmsError;
+use super::{Content, OmsError};
 use crate::{name::is_canonical, statement::sha256};
 
 /// Its name in a directory. Never a subject and always in `ignore_paths`.
@@ -33,10 +33,11 @@ impl HashType {
         }
     }
 
-    pub(super) fn of(self, digests: &Digests) -> [u8; 32] {
+    /// The digest of this kind, if it is known.
+    pub(super) fn of(self, content: &Content) -> Option<[u8; 32]> {
         match self {
-            Self::Sha256 => digests.sha256.0,
-            Self::Blake3 => digests.blake3.0,
+            Self::Sha256 => Some(content.sha256().0),
+            Self::Blake3 => content.blake3().map(|blake3| blake3.0),
         }
     }
 }

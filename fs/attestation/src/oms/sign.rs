@@ -111,7 +111,7 @@ fn resources<'a>(
         match entry.signable() {
             Err(refusal) => refusals.push(refusal),
             Ok(content) => {
-                if resources.insert(name, content.digests.sha256).is_some() {
+                if resources.insert(name, content.sha256()).is_some() {
                     refusals.push(OmsRefusal::Name { name: name.to_owned() });
                 }
             }

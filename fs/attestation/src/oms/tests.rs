@@ -2,14 +2,14 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{
-    Difference, Entry, EntryKind, HashType, IgnoredPaths, ModelManifest, OmsError, OmsRefusal,
-    model_statement, model_statement_ignoring, predicate::root_digest,
+    Content, Difference, Entry, EntryKind, HashType, IgnoredPaths, Known, ModelManifest, OmsError,
+    OmsRefusal, model_statement, model_statement_ignoring, predicate::root_digest,
 };
 use crate::{
     bundle::{Bundle, PAYLOAD_MAX},
     name::is_canonical,
     statement::{Payload, sha256},
-    testing::content,
+    testing::{content, digests},
 };
 
 const PYTHON: &str = include_str!("../../vectors/python-key.sig");
@@ -73,12 +73,14 @@ fn manifest_of(bundle: &str) -> ModelManifest {
 #[test]
 fn what_cannot_be_signed_is_refused_by_name() {
     let withheld = EntryKind::Withheld("no run wrote it".to_owned());
+    let stated = EntryKind::File(Content { digests: Known::Blake3(digests("x")), size: 1 });
     let cases = [
         (EntryKind::Symlink, "symbolic link"),
         (EntryKind::EmptyDirectory, "empty directory"),
         (EntryKind::Special, "pipe"),
         (EntryKind::NotUtf8, "UTF-8"),
         (withheld, "no run wrote it"),
+        (stated, "nobody has computed its SHA-256"),
     ];
     for (kind, reason) in cases {
         let refusals = refusals(&[file("a", "x"), other("sub/thing", kind)]);
@@ -306,7 +308,7 @@ fn blake3_is_compared_with_blake3() {
         let entry = tiny_model().into_iter().find(|entry| entry.name == name).unwrap();
         let EntryKind::File(content) = entry.kind else { panic!("a file") };
         resource["algorithm"] = json!("blake3");
-        resource["digest"] = json!(content.digests.blake3.to_string());
+        resource["digest"] = json!(content.blake3().unwrap().to_string());
     }
     let manifest = read(&with_root(statement)).unwrap();
     assert_eq!(manifest.hash_type(), HashType::Blake3);

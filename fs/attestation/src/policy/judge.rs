@@ -221,7 +221,7 @@ impl<'a> Case<'a> {
         let beside = Travelling(self.question.around).names().map(|(around, attestation)| {
             (attestation, Place::Beside { name: around.name.clone(), path: path() })
         });
-        let indexed = self.question.store.naming(self.question.content.digests.sha256);
+        let indexed = self.question.store.naming(self.question.content.sha256());
         let anywhere = |attestation| (attestation, Place::Anywhere(path()));
         let indexed = indexed.into_iter().map(anywhere);
         Ok(likely.map(anywhere).into_iter().chain(beside).chain(indexed).collect())

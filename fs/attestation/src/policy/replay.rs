@@ -15,7 +15,7 @@ pub(super) fn newest(
     attestation: Sha256,
     (root, name): (&str, &str),
 ) -> Result<(), Refusal> {
-    let content = question.content.digests.sha256;
+    let content = question.content.sha256();
     let is_it = |it: &Publication| it.statement == attestation || it.content == content;
     newest_of(question, attestation, (root, name), content, is_it)
 }
@@ -50,7 +50,7 @@ fn newest_of(
 /// That this is no content which the store published under this very path, and then replaced: whoever
 /// else vouches for it, this is not what should be here.
 pub(super) fn not_replaced(question: &Question<'_>) -> Result<(), Refusal> {
-    let content = question.content.digests.sha256;
+    let content = question.content.sha256();
     match latest_here(question, &|publication| publication.content == content)? {
         Some(Latest { newest, asked: Some(ours) }) if newest.content != content => {
             let (attestation, by) = (ours.statement, newest.statement);
@@ -62,7 +62,7 @@ pub(super) fn not_replaced(question: &Question<'_>) -> Result<(), Refusal> {
 
 /// That nothing else was published under this very path: the attestation speaks of another place.
 pub(super) fn free(question: &Question<'_>, attested_as: &str) -> Result<(), Refusal> {
-    let content = question.content.digests.sha256;
+    let content = question.content.sha256();
     let latest = latest_here(question, &|_| true)?;
     if latest.is_none_or(|latest| latest.newest.content == content) {
         return Ok(());
@@ -73,7 +73,7 @@ pub(super) fn free(question: &Question<'_>, attested_as: &str) -> Result<(), Ref
 
 /// The attestation of this content, if it is what the store last published under this very path.
 pub(super) fn newest_here(question: &Question<'_>) -> Result<Option<Sha256>, Unavailable> {
-    let content = question.content.digests.sha256;
+    let content = question.content.sha256();
     let newest = latest_here(question, &|_| true)?.map(|latest| latest.newest);
     Ok(newest.filter(|newest| newest.content == content).map(|newest| newest.statement))
 }

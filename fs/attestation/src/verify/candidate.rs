@@ -18,6 +18,8 @@ use crate::{
 pub(super) struct Candidates {
     known: HashSet<Sha256>,
     judged: Vec<Candidate>,
+    /// Whether there were more than are looked at.
+    is_cut: bool,
 }
 
 enum Candidate {
@@ -33,9 +35,18 @@ struct Refused {
 
 impl Candidates {
     pub(super) fn of(files: &[Found], verifier: &Verifier<'_>) -> Self {
+        Self::naming(files.iter().map(|found| found.content.sha256()), verifier)
+    }
+
+    /// Those that may speak of these contents.
+    pub(super) fn naming(
+        contents: impl IntoIterator<Item = Sha256>,
+        verifier: &Verifier<'_>,
+    ) -> Self {
         let mut candidates = Self::default();
-        for found in files {
-            let names = verifier.source().naming(found.content.digests.sha256);
+        for content in contents {
+            let names = verifier.source().naming(content);
+            candidates.is_cut |= names.len() > Verifier::CANDIDATES_MAX;
             for name in names.into_iter().take(Verifier::CANDIDATES_MAX) {
                 candidates.judge(name, verifier);
             }
@@ -74,6 +85,19 @@ impl Candidates {
         strangers.filter_map(|candidate| candidate.stranger_to(files)).collect()
     }
 
+    /// Whether there were more than are looked at.
+    pub(super) fn are_cut(&self) -> bool {
+        self.is_cut
+    }
+
+    /// Those that passed checks 1 to 6, with their subjects.
+    pub(super) fn all_vouched(&self) -> impl Iterator<Item = (&Vouched, &Subjects)> {
+        self.judged.iter().filter_map(|candidate| match candidate {
+            Candidate::Vouched(vouched, subjects) => Some((vouched, subjects)),
+            Candidate::Refused(_) => None,
+        })
+    }
+
     pub(super) fn vouched(&self, position: usize) -> Option<&Vouched> {
         match self.judged.get(position)? {
             Candidate::Vouched(vouched, _) => Some(vouched),
@@ -89,7 +113,11 @@ impl Candidates {
     }
 
     fn judge(&mut self, name: Sha256, verifier: &Verifier<'_>) {
-        if self.judged.len() >= Verifier::CANDIDATES_MAX || !self.known.insert(name) {
+        if !self.known.insert(name) {
+            return;
+        }
+        if self.judged.len() >= Verifier::CANDIDATES_MAX {
+            self.is_cut = true;
             return;
         }
         let candidate = verifier.first_vouched(name).map(|verdict| match verdict {

@@ -31,6 +31,7 @@ mod chain;
 mod claim;
 mod examined;
 mod model;
+mod needed;
 mod publications;
 mod refusal;
 mod report;
@@ -45,6 +46,7 @@ mod verifier;
 pub use claim::{Claim, Vouched};
 pub use examined::Examined;
 pub use model::{Covered, SignedModel};
+pub use needed::{Needed, Said, Speaking};
 pub use publications::{
     Latest, NothingPublished, Publication, Publications, Unavailable, root_and_name,
 };

@@ -3,7 +3,7 @@ use attestfs_digest::Sha256;
 use crate::{
     name::escaped,
     oms::{Content, Entry, EntryKind, ModelManifest},
-    verify::{Found, Place, Refusal, Signed, Signer},
+    verify::{Found, Place, Refusal, Said, Signed, Signer},
 };
 
 /// A model signature that a trusted signer made. Says what the directory must hold.
@@ -37,6 +37,12 @@ impl SignedModel {
     /// Gives up everything else.
     pub(crate) fn into_manifest(self) -> ModelManifest {
         self.manifest
+    }
+
+    /// What it says of the file of this name. None also where it lists something else than SHA-256.
+    pub fn says(&self, name: &str) -> Option<Said> {
+        let sha256 = self.manifest.sha256(name)?;
+        Some(Said { signer: self.signer.clone(), sha256, blake3: None })
     }
 
     /// As much of check 9 as one file needs: it is what was signed under this name. `name` is as the

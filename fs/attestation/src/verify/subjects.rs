@@ -127,6 +127,12 @@ impl Subjects {
         Ok(name)
     }
 
+    /// What is said of a file at this place, before anybody has read it.
+    pub(super) fn digests_at(&self, place: &Place) -> Option<(Sha256, Option<Blake3>)> {
+        let (_, subject) = self.at(place)?;
+        Some((subject.sha256, subject.blake3))
+    }
+
     fn at(&self, place: &Place) -> Option<(&str, &Subject)> {
         match place {
             Place::Below(name) => self.named(name),
@@ -150,7 +156,7 @@ impl Subjects {
 
     fn no_such_name(&self, found: &Found) -> Refusal {
         let name = found.place.name().to_owned();
-        match self.by_content.get(&found.content.digests.sha256) {
+        match self.by_content.get(&found.content.sha256()) {
             Some(attested_as) => Refusal::WrongSubject { name, attested_as: attested_as.clone() },
             None => Refusal::Unattested { name },
         }
@@ -164,7 +170,7 @@ impl Subject {
     }
 
     /// SHA-256 decides. BLAKE3 and the size are compared as well when they are given, so that a
-    /// statement that contradicts itself is refused.
+    /// statement that contradicts itself is refused. So is one of which nobody has computed what it gives.
     fn compare(&self, name: &str, content: &Content) -> Result<(), Refusal> {
         let mismatch = |expected: String, found: String| Refusal::DigestMismatch {
             name: name.to_owned(),
@@ -172,13 +178,14 @@ impl Subject {
             found,
             others: 0,
         };
-        let digests = &content.digests;
-        if self.sha256 != digests.sha256 {
-            return Err(mismatch(self.sha256.to_string(), digests.sha256.to_string()));
+        if self.sha256 != content.sha256() {
+            return Err(mismatch(self.sha256.to_string(), content.sha256().to_string()));
         }
         match (self.blake3, self.size) {
-            (Some(blake3), _) if blake3 != digests.blake3 => {
-                Err(mismatch(format!("blake3 {blake3}"), format!("blake3 {}", digests.blake3)))
+            (Some(blake3), _) if Some(blake3) != content.blake3() => {
+                let found = content.blake3().map(|found| found.to_string());
+                let found = found.unwrap_or_else(|| "nobody has computed".to_owned());
+                Err(mismatch(format!("blake3 {blake3}"), format!("blake3 {found}")))
             }
             (_, Some(size)) if size != content.size => {
                 Err(mismatch(format!("{size} bytes"), format!("{} bytes", content.size)))

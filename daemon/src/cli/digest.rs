@@ -1,10 +1,12 @@
 use std::{
+    fs::File,
+    ops::ControlFlow,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
 use attestfs_attestation::escaped;
-use attestfs_digest::{blake3, sha256};
+use attestfs_digest::blake3_of;
 use clap::ValueEnum;
 use serde::Serialize;
 
@@ -14,7 +16,7 @@ use super::{
     output::{Output, complain, print, print_json},
     progress::Progress,
 };
-use crate::artifact::{ContentError, Watch, hash, open_file};
+use crate::artifact::{ContentError, Watch, hash, open_file, sha256_of_each, threads};
 
 /// Print digests of files, line by line as b3sum and sha256sum do
 #[derive(Debug, clap::Args)]
@@ -64,8 +66,10 @@ impl Digest {
     pub(super) fn carry_out(self, output: Output) -> Result<Exit, Failure> {
         let progress = Progress::new();
         let mut digests = Digests::default();
-        for path in &self.paths {
-            match self.algorithm.of(path, &progress) {
+        let batches = self.paths.chunks(self.algorithm.files_at_once());
+        let hashed = batches.flat_map(|batch| self.algorithm.of_each(batch, &progress));
+        for (path, hashed) in self.paths.iter().zip(hashed) {
+            match hashed {
                 Ok(hashed) if output.is_json() => digests.digests.push(hashed),
                 Ok(hashed) => {
                     progress.hidden_while(|| print(&line(path, &hashed.digest)))?;
@@ -81,14 +85,41 @@ impl Digest {
 }
 
 impl Algorithm {
-    fn of(self, path: &Path, progress: &Progress) -> Result<Hashed, ContentError> {
-        let file = open_file(path)?;
-        progress.expect(file.metadata()?.len());
-        let (digest, size) = hash(&file, progress, |content, length| match self {
-            Self::Blake3 => Ok(blake3(content, length)?.to_string()),
-            Self::Sha256 => Ok(sha256(content, length)?.to_string()),
-        })?;
-        Ok(Hashed { path: spelled(path), algorithm: self, digest, size })
+    /// BLAKE3 of one file keeps all cores busy; SHA-256 is one chain, and a core is only busy with several.
+    fn files_at_once(self) -> usize {
+        match self {
+            Self::Blake3 => 1,
+            Self::Sha256 => 64,
+        }
+    }
+
+    fn of_each(self, paths: &[PathBuf], progress: &Progress) -> Vec<Result<Hashed, ContentError>> {
+        let opened: Vec<_> = paths.iter().map(|path| open(path, progress)).collect();
+        let files: Vec<_> = opened.iter().filter_map(|opened| opened.as_ref().ok()).collect();
+        let mut digests = self.of_files(&files, progress).into_iter();
+        let hashed = |(path, opened): (&PathBuf, Result<File, ContentError>)| {
+            opened?;
+            let (digest, size) = digests.next().expect("there is one for each open file")?;
+            Ok(Hashed { path: spelled(path), algorithm: self, digest, size })
+        };
+        paths.iter().zip(opened).map(hashed).collect()
+    }
+
+    /// Each in hexadecimal digits, with the size of the file.
+    fn of_files(
+        self,
+        files: &[&File],
+        progress: &Progress,
+    ) -> Vec<Result<(String, u64), ContentError>> {
+        match self {
+            Self::Blake3 => files.iter().map(|file| blake3(file, progress)).collect(),
+            Self::Sha256 => {
+                let digests = sha256_of_each(files, progress).into_iter();
+                digests
+                    .map(|hashed| hashed.map(|(sha256, size)| (sha256.to_string(), size)))
+                    .collect()
+            }
+        }
     }
 }
 
@@ -99,6 +130,20 @@ impl Unreadable {
         }
         Self { path: spelled(path), message: error.to_string() }
     }
+}
+
+fn open(path: &Path, progress: &Progress) -> Result<File, ContentError> {
+    let file = open_file(path)?;
+    progress.expect(file.metadata()?.len());
+    Ok(file)
+}
+
+fn blake3(file: &File, progress: &Progress) -> Result<(String, u64), ContentError> {
+    hash(file, progress, |content, length| {
+        let go_on = &mut |_| ControlFlow::Continue(());
+        let (blake3, _outboard) = blake3_of(content, length, threads(), go_on)?;
+        Ok(blake3.to_string())
+    })
 }
 
 /// One line of `sha256sum`. A name that would break the line is written with `\\`, `\n` and `\r` in

@@ -12,7 +12,7 @@
 use std::{fmt::Write, hint::black_box, sync::Arc, time::Instant};
 
 use attestfs_attestation::{
-    Around, Beside, Bundle, Content, Entry, EntryKind, NothingPublished, Policy, Question,
+    Around, Beside, Bundle, Content, Entry, EntryKind, Known, NothingPublished, Policy, Question,
     SigningKey, model_statement,
 };
 use attestfs_digest::digests;
@@ -91,7 +91,7 @@ fn model_signature(key: &SigningKey, files: u64) -> Vec<u8> {
 fn content(number: u64) -> Content {
     let bytes = number.to_le_bytes();
     let size = bytes.len() as u64;
-    Content { digests: digests(&bytes[..], size).unwrap(), size }
+    Content { digests: Known::Both(digests(&bytes[..], size).unwrap()), size }
 }
 
 /// Prints what one of so many calls takes.

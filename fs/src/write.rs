@@ -11,7 +11,10 @@ use std::{
 
 use attestfs_digest::Digests;
 use parking_lot::Mutex;
-use rustix::fs::{FallocateFlags, Mode};
+use rustix::{
+    fs::{FallocateFlags, Mode},
+    io::Errno,
+};
 
 use crate::{
     error::Error,
@@ -93,7 +96,10 @@ impl WriteHandle {
     /// Store and hasher see the writes of one file in the same order: that of its line. A short write
     /// hashes what was stored; a failed one hashes nothing.
     pub(crate) fn write(&self, bytes: &[u8], offset: u64) -> Result<usize, Error> {
-        self.store(self.tracked.line().enter(), bytes, offset, Haste::OthersWait)
+        let mut place = self.tracked.line().enter();
+        let mut write =
+            |opened: &Opened| Ok(opened.backing.write_at(&opened.file, bytes, offset)?);
+        self.store(&mut place, (bytes, offset), Haste::OthersWait, &mut write)
     }
 
     /// As [`write`](Self::write), but says that all is stored before it is. Nobody sees a difference but
@@ -108,17 +114,20 @@ impl WriteHandle {
         offset: u64,
         answer: impl FnOnce(Result<usize, Error>),
     ) -> bool {
-        let place = self.tracked.line().enter();
+        let mut place = self.tracked.line().enter();
         if let Err(error) = self.tell_lost().and_then(|()| self.check_if_first(&place)) {
             drop(place);
             answer(Err(error));
             return false;
         }
         answer(Ok(bytes.len()));
-        let Err(error) = self.store_all(place, bytes, offset) else { return true };
-        self.tracked.content_as_it_is().lost.get_or_insert(error);
-        self.lost.lock().get_or_insert(error);
-        false
+        let lost = self.store_all(&mut place, bytes, offset);
+        // Before the place is left: whoever waits for that asks what was lost.
+        if let Some(error) = lost {
+            self.tracked.content_as_it_is().lost.get_or_insert(error);
+            self.lost.lock().get_or_insert(error);
+        }
+        lost.is_none()
     }
 
     /// Whether something that was answered is not stored yet.
@@ -167,30 +176,38 @@ impl WriteHandle {
         self.lost.lock().take().map_or(Ok(()), Err)
     }
 
-    /// A store that takes only a part says why when it is asked to take the rest.
-    fn store_all(&self, place: Place<'_>, bytes: &[u8], offset: u64) -> Result<(), Error> {
-        let mut stored = self.store(place, bytes, offset, Haste::None)?;
-        while stored < bytes.len() {
-            let rest = self.write(&bytes[stored..], offset + stored as u64)?;
-            stored += rest;
-        }
-        Ok(())
+    /// Why not all of it could be stored. A store that takes only a part says so when it is asked to take the rest.
+    fn store_all(&self, place: &mut Place<'_>, bytes: &[u8], offset: u64) -> Option<Error> {
+        let mut lost = None;
+        let mut write = |opened: &Opened| {
+            let (mut stored, backing) = (0, &opened.backing);
+            while stored < bytes.len() && lost.is_none() {
+                let rest = (&bytes[stored..], offset + stored as u64);
+                match backing.write_at(&opened.file, rest.0, rest.1) {
+                    Ok(0) => lost = Some(Errno::IO.into()),
+                    Ok(count) => stored += count,
+                    Err(errno) if stored == 0 => return Err(errno.into()),
+                    Err(errno) => lost = Some(errno.into()),
+                }
+            }
+            Ok(stored)
+        };
+        let stored = self.store(place, (bytes, offset), Haste::None, &mut write);
+        stored.err().or(lost)
     }
 
-    /// The caller is in this `haste`; others may be who have come since.
+    /// Has `write` store them and the hasher follow. The caller is in this `haste`; others may be who have come
+    /// since.
     fn store(
         &self,
-        mut place: Place<'_>,
-        bytes: &[u8],
-        offset: u64,
+        place: &mut Place<'_>,
+        (bytes, offset): (&[u8], u64),
         haste: Haste,
+        write: &mut dyn FnMut(&Opened) -> Result<usize, Error>,
     ) -> Result<usize, Error> {
         place.wait_to_store();
         let mut follower = None;
-        let stored = self.change_in_turn(
-            |opened| Ok(opened.backing.write_at(&opened.file, bytes, offset)?),
-            |hasher, _| follower = Some(Arc::clone(hasher)),
-        )?;
+        let stored = self.change_in_turn(write, |hasher, _| follower = Some(Arc::clone(hasher)))?;
         place.stored();
         if let Some(hasher) = follower {
             let waited_for = haste == Haste::OthersWait || !place.is_last();

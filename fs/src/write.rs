@@ -37,10 +37,18 @@ pub(crate) struct WriteHandle {
     /// Not if it was opened for writing only.
     reads: bool,
     verification: Option<Arc<Verification>>,
-    /// Why a write that was answered was not stored. Told once, to whoever asks next.
-    lost: Mutex<Option<Error>>,
-    /// Whether what is stored in mappings of it goes to the store past us.
-    maps_past_us: AtomicBool,
+    /// Why a write that was answered was not stored.
+    lost: Mutex<Option<Lost>>,
+    /// Whether others read the file past us: they see what is stored, not what is answered.
+    beside_passthrough: AtomicBool,
+}
+
+/// What befell a write after it was answered.
+#[derive(Debug)]
+struct Lost {
+    error: Error,
+    /// To who wrote on. Who syncs or closes is told all the same.
+    is_told: bool,
 }
 
 impl WriteHandle {
@@ -56,8 +64,19 @@ impl WriteHandle {
         let reads = admitted.is_some();
         let verification = admitted.and_then(|admitted| admitted.verify(&tracked));
         tracked.content().writers += 1;
-        let (lost, maps_past_us) = (Mutex::default(), AtomicBool::default());
-        Self { tracked, run, opened, by, permit, hold, reads, verification, lost, maps_past_us }
+        let (lost, beside_passthrough) = (Mutex::default(), AtomicBool::default());
+        Self {
+            tracked,
+            run,
+            opened,
+            by,
+            permit,
+            hold,
+            reads,
+            verification,
+            lost,
+            beside_passthrough,
+        }
     }
 
     /// # Errors
@@ -80,10 +99,9 @@ impl WriteHandle {
         self.run.made(change, identity);
     }
 
-    /// What is stored in mappings of it goes to the store past us: whether something was is seen when it is
-    /// closed.
-    pub(crate) fn maps_past_us(&self) {
-        self.maps_past_us.store(true, Relaxed);
+    /// Others read the file past us.
+    pub(crate) fn set_beside_passthrough(&self) {
+        self.beside_passthrough.store(true, Relaxed);
     }
 
     /// What is in the file was there before: it stays, so the run builds on it.
@@ -115,7 +133,7 @@ impl WriteHandle {
         answer: impl FnOnce(Result<usize, Error>),
     ) -> bool {
         let mut place = self.tracked.line().enter();
-        if let Err(error) = self.tell_lost().and_then(|()| self.check_if_first(&place)) {
+        if let Err(error) = self.tell_lost_to_writer().and_then(|()| self.check_if_first(&place)) {
             drop(place);
             answer(Err(error));
             return false;
@@ -125,23 +143,38 @@ impl WriteHandle {
         // Before the place is left: whoever waits for that asks what was lost.
         if let Some(error) = lost {
             self.tracked.content_as_it_is().lost.get_or_insert(error);
-            self.lost.lock().get_or_insert(error);
+            self.lost.lock().get_or_insert(Lost { error, is_told: false });
         }
         lost.is_none()
     }
 
-    /// Whether something that was answered is not stored yet.
+    /// Whether a small write is answered first as well: something before it is not stored yet.
     pub(crate) fn is_behind(&self) -> bool {
         !self.tracked.line().is_empty()
     }
 
-    /// Waits until all that was answered is stored.
+    /// Whether nobody sees a difference if a write is answered first.
+    pub(crate) fn may_be_behind(&self) -> bool {
+        !self.beside_passthrough.load(Relaxed)
+    }
+
+    /// Waits until all that was answered is stored. Any process that has the descriptor may close it: what was
+    /// lost stays to be told.
     ///
     /// # Errors
     /// That of a write that was answered and could not be stored.
     pub(crate) fn flush(&self) -> Result<(), Error> {
         self.wait_until_stored();
-        self.tell_lost()
+        self.lost.lock().as_ref().map_or(Ok(()), |lost| Err(lost.error))
+    }
+
+    /// As [`flush`](Self::flush), and it has been told.
+    ///
+    /// # Errors
+    /// As those of [`flush`](Self::flush).
+    pub(crate) fn sync(&self) -> Result<(), Error> {
+        self.wait_until_stored();
+        self.lost.lock().take().map_or(Ok(()), |lost| Err(lost.error))
     }
 
     /// Waits until all writes to the file that were answered are stored.
@@ -172,8 +205,15 @@ impl WriteHandle {
         self.permit.check_readers(&self.run, change, Some(&self.hold))
     }
 
-    fn tell_lost(&self) -> Result<(), Error> {
-        self.lost.lock().take().map_or(Ok(()), Err)
+    /// Once, so that who goes on all the same can.
+    fn tell_lost_to_writer(&self) -> Result<(), Error> {
+        match self.lost.lock().as_mut() {
+            Some(lost) if !lost.is_told => {
+                lost.is_told = true;
+                Err(lost.error)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Why not all of it could be stored. A store that takes only a part says so when it is asked to take the rest.
@@ -296,8 +336,7 @@ impl WriteHandle {
 
 impl Drop for WriteHandle {
     fn drop(&mut self) {
-        let change = Change { tracked: &self.tracked, opened: &self.opened, by: &self.by };
-        self.run.writer_left(change, self.maps_past_us.load(Relaxed));
+        self.run.writer_left(&self.tracked, &self.opened);
     }
 }
 

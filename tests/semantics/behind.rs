@@ -75,6 +75,33 @@ fn what_is_synced_or_closed_lies_in_the_store() {
 }
 
 #[test]
+fn appends_lose_nothing_while_somebody_looks_at_the_directory() {
+    if !can_mount() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let script = "import os, sys\n\
+        fd = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND)\n\
+        for n in range(200): assert os.write(fd, bytes([n]) * (1 << 19)) == 1 << 19\n\
+        os.close(fd)\n";
+    let mut writer =
+        Command::new("python3").args(["-c", script]).arg(scratch.path("log")).spawn().unwrap();
+    let end = loop {
+        Command::new("ls").arg("-l").arg(scratch.path("")).output().unwrap();
+        fs::read_dir(scratch.path("")).unwrap().for_each(|entry| drop(entry.unwrap().metadata()));
+        if let Some(end) = writer.try_wait().unwrap() {
+            break end;
+        }
+    };
+    assert!(end.success());
+    let stored = fs::read(scratch.stored("log")).unwrap();
+    assert_eq!(stored.len(), 200 << 19);
+    let pieces = stored.chunks(1 << 19).zip(0_u8..);
+    assert!(pieces.into_iter().all(|(piece, n)| piece.iter().all(|byte| *byte == n)));
+    scratch.check_digests();
+}
+
+#[test]
 fn writers_that_overlap_leave_the_digests_of_what_is_stored() {
     if !can_mount() {
         return;
@@ -230,7 +257,36 @@ fn a_write_that_could_not_be_stored_is_told_by_close() {
 }
 
 #[test]
-fn a_file_that_is_read_past_us_may_be_changed_meanwhile() {
+fn what_could_not_be_stored_is_told_to_the_writer_whoever_else_closes_the_file() {
+    if !can_mount() {
+        return;
+    }
+    let store = SmallStore::new(64 * MIB);
+    let script = "import errno, os, subprocess, sys\n\
+        fd = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT)\n\
+        os.write(fd, bytes(1 << 19))\n\
+        print(flush=True); sys.stdin.readline()\n\
+        assert os.write(fd, bytes(1 << 19)) == 1 << 19\n\
+        child = os.fork()\n\
+        if child == 0: os._exit(0)\n\
+        os.waitpid(child, 0)\n\
+        try: os.fsync(fd)\n\
+        except OSError as error: assert error.errno == errno.ENOSPC; sys.exit(7)\n";
+    let mut writer = Command::new("python3")
+        .args(["-c", script])
+        .arg(store.scratch.path("f"))
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    writer.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+    store.fill();
+    drop(writer.stdin.take());
+    assert_eq!(writer.wait().unwrap().code(), Some(7));
+}
+
+#[test]
+fn a_file_that_is_read_may_be_changed_meanwhile() {
     if !can_mount() {
         return;
     }
@@ -266,7 +322,7 @@ fn a_file_that_is_read_past_us_may_be_changed_meanwhile() {
 }
 
 #[test]
-fn what_is_stored_in_a_mapping_past_us_is_hashed_when_it_is_closed() {
+fn what_is_stored_in_a_mapping_beside_readers_is_hashed_when_it_is_closed() {
     if !can_mount() {
         return;
     }

@@ -359,6 +359,31 @@ fn change_and_keep_mtime_at(path: &Path, place: usize) {
     change_and_keep_mtime(path, &bytes);
 }
 
+/// The kernel would keep pages of what it reads through us.
+#[test]
+fn published_content_is_read_by_the_kernel_itself() {
+    if !can_mount() {
+        return;
+    }
+    for published in [true, false] {
+        let lab = Lab::guarding("rehash", &[("w.pt", &vec![7; 4 * GROUP])]);
+        if published {
+            lab.publish(&["w.pt"]);
+        } else {
+            lab.publish_elsewhere("w.pt");
+        }
+        let file = File::open(lab.scratch.path("w.pt")).unwrap();
+        let byte = || {
+            let mut byte = [0];
+            file.read_exact_at(&mut byte, GROUP as u64).unwrap();
+            byte[0]
+        };
+        assert_eq!(byte(), 7);
+        change_and_keep_mtime_at(&lab.scratch.stored("w.pt"), GROUP);
+        assert_eq!(byte(), if published { 6 } else { 7 });
+    }
+}
+
 #[test]
 fn at_level_per_read_a_file_that_grows_or_shrinks_below_is_not_read_to_another_end() {
     if !can_mount() {

@@ -117,6 +117,11 @@ impl Permit {
         Ok(())
     }
 
+    /// Whether what the file holds was published, and the run may not replace it. Tells nothing.
+    pub(crate) fn is_immutable(&self, tracked: &Tracked, identity: &Identity) -> bool {
+        matches!(self.gate.published(identity), Ok(Some(_))) && self.kept(tracked).is_some()
+    }
+
     /// The name of a file that does not lie where the run puts its outputs: with the others the file
     /// changes by this one as well.
     fn kept(&self, tracked: &Tracked) -> Option<TreePath> {

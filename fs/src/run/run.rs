@@ -321,20 +321,6 @@ impl Run {
         result
     }
 
-    /// Of a file that one may have changed by a mapping that we do not see. As long as the run writes to it all the
-    /// same, settling finds out.
-    pub(super) fn notice_change_past_us(&self, content: &mut Content, change: Change<'_>) {
-        let (Some(known), Ok(now)) = (content.identity(), change.opened.stat()) else { return };
-        if self.is_idle() || known == now.identity || matches!(content.state, State::Written { .. })
-        {
-            return;
-        }
-        content.changes += 1;
-        content.written_over = change.tracked.verification_count();
-        content.build_on(&known);
-        self.begin_version(content, change, now.identity);
-    }
-
     /// An empty file that was just made is the run's own.
     pub(crate) fn made(&self, change: Change<'_>, identity: Identity) {
         if self.is_idle() {

@@ -15,7 +15,7 @@ use super::{
     content::{Content, State},
     following::Following,
     queue::Queue,
-    run::{Change, Opened, Run},
+    run::{Opened, Run},
     tracked::Tracked,
     trailing::{Trail, Work, trail, work},
 };
@@ -95,15 +95,11 @@ impl Run {
         }
     }
 
-    /// A writer is gone; the last one lets the content settle. One who could change the file past us is taken for
-    /// having done so, if the file is not what it was.
-    pub(crate) fn writer_left(&self, change: Change<'_>, could_change_past_us: bool) {
-        let mut content = change.tracked.content();
-        if could_change_past_us {
-            self.notice_change_past_us(&mut content, change);
-        }
+    /// A writer is gone; the last one lets the content settle.
+    pub(crate) fn writer_left(&self, tracked: &Arc<Tracked>, opened: &Opened) {
+        let mut content = tracked.content();
         content.writers = content.writers.saturating_sub(1);
-        self.settle(change.tracked, &mut content, change.opened);
+        self.settle(tracked, &mut content, opened);
     }
 
     /// Lets the content settle if it was changed and no writer is there. `opened` must be readable.

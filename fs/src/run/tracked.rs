@@ -297,8 +297,7 @@ mod tests {
             ended.send(()).unwrap_or_default();
         });
         for (run, tracked) in [(&first, &tracked), (&second, &taken_over)] {
-            let by = &Process::default();
-            run.writer_left(Change { tracked, opened: &opened, by }, false);
+            run.writer_left(tracked, &opened);
             assert_eq!(run.quiesce(&Scope::Run, Duration::from_secs(20)), []);
         }
         let stored = digests(&StoredContent(&opened), 8).unwrap();

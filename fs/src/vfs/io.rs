@@ -75,7 +75,7 @@ impl Vfs {
             return answer(Err(error));
         }
         let behind = bytes.len() >= BEHIND_BYTES || writer.is_behind();
-        if behind && self.has_room_for(bytes.len()) {
+        if behind && writer.may_be_behind() && self.has_room_for(bytes.len()) {
             if !writer.write_behind(bytes, offset, answer) {
                 self.space.look_again();
             }
@@ -127,8 +127,9 @@ impl Vfs {
 
     pub(crate) fn sync(&self, id: HandleId, data_only: bool) -> Result<(), Error> {
         let handle = self.handles.find(id)?;
+        handle.wait_until_stored();
         if let Ok(writer) = handle.writer() {
-            writer.flush()?;
+            writer.sync()?;
         }
         Ok(self.backing.sync(handle.file()?, data_only)?)
     }

@@ -377,7 +377,7 @@ impl Vfs {
         node: Node,
         caller: Option<Caller>,
     ) -> Result<(Arc<Inode>, Attributes), Error> {
-        let stat = self.backing.stat(node.as_fd())?;
+        let stat = self.stat_when_stored(&node)?;
         self.enter_as(parent, name, (node, stat), caller)
     }
 
@@ -414,6 +414,19 @@ impl Vfs {
             self.backing.change_mode(node.as_fd(), made.mode)?;
         }
         Ok(self.backing.stat(node.as_fd())?)
+    }
+
+    /// What is told of a file counts all that was answered: the kernel appends where it believes the end to be.
+    fn stat_when_stored(&self, node: &Node) -> Result<Stat, Error> {
+        let stat = self.backing.stat(node.as_fd())?;
+        let known = self.inodes.find_by_stat(&stat).and_then(|inode| inode.tracked());
+        match known {
+            Some(tracked) if !tracked.line().is_empty() => {
+                tracked.line().wait_until_empty();
+                Ok(self.backing.stat(node.as_fd())?)
+            }
+            _ => Ok(stat),
+        }
     }
 
     pub(super) fn stat(&self, inode: &Inode) -> Result<Stat, Error> {

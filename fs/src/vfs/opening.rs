@@ -212,7 +212,7 @@ impl Vfs {
 
     fn finish_open(&self, opening: Opening, leave: Leave) -> Result<Ready, Error> {
         let page_cache = self.page_cache(&opening, leave.admitted())?;
-        let opener = opening.opener(self.gate.verifies_reads())?;
+        let opener = self.opener(&opening)?;
         let inode = Arc::clone(&opening.inode);
         let handle = match leave {
             Leave::ToRead(admitted) => Handle::Reader(Arc::new(self.reader(opening, admitted)?)),
@@ -221,6 +221,29 @@ impl Vfs {
             }
         };
         Ok(Ready { handle, opener: Some((inode, opener)), page_cache })
+    }
+
+    /// Whoever has a file open is given the pages that those read who have it verified, so that all reads must
+    /// come to us where some are.
+    fn opener(&self, opening: &Opening) -> Result<Opener, Error> {
+        let identity = opening.opened.stat()?.identity;
+        Ok(match opening.access {
+            OFlags::RDONLY if self.gate.verifies_reads() => Opener::VerifiedReader,
+            OFlags::RDONLY => Opener::Reader { passes: self.may_pass(opening, &identity) },
+            OFlags::RDWR if !opening.truncates && identity.size > 0 => Opener::Changer,
+            OFlags::RDWR => Opener::Writer { maps: true },
+            _ => Opener::Writer { maps: false },
+        })
+    }
+
+    /// Whether the kernel may read the file by itself: only what nobody can change through the mount. A mapping of
+    /// what is open past us changes the store without a trace: its times stay as they are.
+    fn may_pass(&self, opening: &Opening, identity: &Identity) -> bool {
+        self.options.passthrough
+            && !opening.truncates
+            && identity.size >= SHORTCUT_BYTES
+            && (self.options.read_only
+                || self.permit(&opening.regular).is_immutable(&opening.regular.tracked, identity))
     }
 
     /// Gives what is open its number, and says in which way the kernel is to have it open. `shortcut` makes a file
@@ -243,7 +266,7 @@ impl Vfs {
         let shortcut = || self.options.passthrough.then(|| shortcut(file)).flatten();
         let (on_way, way) = inode.enter_way(opener, shortcut)?;
         if let (Way::PassthroughDirect(_), Ok(writer)) = (&way, handle.writer()) {
-            writer.maps_past_us();
+            writer.set_beside_passthrough();
         }
         let handle = self.handles.insert_on_way(handle, Some(on_way));
         Ok(Given { handle, way, page_cache, flushes })
@@ -458,7 +481,11 @@ impl Ready {
     /// A file that was just made.
     pub(super) fn made(inode: Arc<Inode>, writer: WriteHandle) -> Self {
         let handle = Handle::Writer(Arc::new(writer));
-        Self { handle, opener: Some((inode, Opener::Writer)), page_cache: PageCache::Drop }
+        Self {
+            handle,
+            opener: Some((inode, Opener::Writer { maps: true })),
+            page_cache: PageCache::Drop,
+        }
     }
 }
 
@@ -468,20 +495,6 @@ impl Leave {
             Self::ToRead(admitted) => Some(admitted),
             Self::ToWrite(_, admitted) => admitted.as_ref(),
         }
-    }
-}
-
-impl Opening {
-    /// `verifies` says whether some reads are verified. Whoever has a file open is given the pages that those
-    /// read, so that all reads must be.
-    fn opener(&self, verifies: bool) -> Result<Opener, Error> {
-        let size = self.opened.stat()?.identity.size;
-        Ok(match self.access {
-            OFlags::RDONLY if verifies => Opener::VerifiedReader,
-            OFlags::RDONLY => Opener::Reader { small: self.truncates || size < SHORTCUT_BYTES },
-            OFlags::RDWR if !self.truncates && size > 0 => Opener::Changer,
-            _ => Opener::Writer,
-        })
     }
 }
 

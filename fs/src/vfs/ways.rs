@@ -5,12 +5,13 @@
 //! who opens a file decides for those who come while it is open.
 //!
 //! ```text
-//!  None --reads, may pass us-----------> Passthrough
+//!  None --reads what nobody can change-> Passthrough
 //!  None --writes what it began---------> Direct
 //!  None --any other--------------------> Cached
 //!
-//!  Passthrough --may pass us-----------> Passthrough, by the same shortcut
-//!  Passthrough --writes----------------> its reads and writes come to us, what it maps is the store's
+//!  Passthrough --reads-----------------> Passthrough, by the same shortcut
+//!  Passthrough --writes, maps nothing--> its writes come to us
+//!  Passthrough --may map what it writes> refused: what it would store in a mapping nobody sees
 //!  Passthrough --must not pass us------> refused
 //!  Direct --any------------------------> Direct
 //!  Cached --any------------------------> Cached
@@ -28,13 +29,12 @@ use crate::error::Error;
 /// Who opens a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Opener {
-    /// Reads what nobody has to see being read. For a small file a shortcut costs more than it saves: it is
-    /// only joined.
-    Reader { small: bool },
+    /// Reads what nobody has to see being read. Who `passes` us may begin to; all may join those who do.
+    Reader { passes: bool },
     /// Reads, and each read is verified.
     VerifiedReader,
-    /// Writes what begins with it, or never reads.
-    Writer,
+    /// Writes what begins with it, or never reads. Who reads as well `maps`, or may.
+    Writer { maps: bool },
     /// Reads and changes what is there.
     Changer,
 }
@@ -48,7 +48,7 @@ pub(crate) enum Way<S> {
     Direct,
     /// Past us.
     Passthrough(S),
-    /// Reads and writes come to us; what is mapped is the file of the store.
+    /// Writes come to us, while others pass us.
     PassthroughDirect(S),
 }
 
@@ -73,7 +73,7 @@ impl<S: Clone + Debug> Ways<S> {
     /// of the store known to the kernel, where that is possible.
     ///
     /// # Errors
-    /// [`Error::InUse`] when reads must come to us and others have them pass us.
+    /// [`Error::InUse`] when reads or mappings must come to us and others pass us.
     pub(crate) fn enter(
         &mut self,
         opener: Opener,
@@ -103,9 +103,9 @@ impl<S: Clone + Debug> Ways<S> {
 impl<S: Clone> Way<S> {
     fn begun_by(opener: Opener, shortcut: impl FnOnce() -> Option<S>) -> Self {
         match opener {
-            Opener::Reader { small: false } => shortcut().map_or(Self::Cached, Self::Passthrough),
-            Opener::Writer => Self::Direct,
-            Opener::Reader { small: true } | Opener::VerifiedReader | Opener::Changer => {
+            Opener::Reader { passes: true } => shortcut().map_or(Self::Cached, Self::Passthrough),
+            Opener::Writer { .. } => Self::Direct,
+            Opener::Reader { passes: false } | Opener::VerifiedReader | Opener::Changer => {
                 Self::Cached
             }
         }
@@ -113,8 +113,11 @@ impl<S: Clone> Way<S> {
 
     fn joined_by(&self, opener: Opener) -> Result<Self, Error> {
         match (self, opener) {
-            (Self::Passthrough(_), Opener::VerifiedReader) => Err(Error::InUse),
-            (Self::Passthrough(shortcut), Opener::Writer | Opener::Changer) => {
+            (
+                Self::Passthrough(_),
+                Opener::VerifiedReader | Opener::Changer | Opener::Writer { maps: true },
+            ) => Err(Error::InUse),
+            (Self::Passthrough(shortcut), Opener::Writer { maps: false }) => {
                 Ok(Self::PassthroughDirect(shortcut.clone()))
             }
             (way, _) => Ok(way.clone()),
@@ -193,11 +196,12 @@ mod tests {
         Hear(usize),
     }
 
-    const OPENERS: [Opener; 5] = [
-        Opener::Reader { small: false },
-        Opener::Reader { small: true },
+    const OPENERS: [Opener; 6] = [
+        Opener::Reader { passes: true },
+        Opener::Reader { passes: false },
         Opener::VerifiedReader,
-        Opener::Writer,
+        Opener::Writer { maps: false },
+        Opener::Writer { maps: true },
         Opener::Changer,
     ];
 
@@ -237,13 +241,17 @@ mod tests {
                     Some(*made)
                 };
                 let Ok(way) = ways.enter(opener, shortcut) else {
-                    assert_eq!(opener, Opener::VerifiedReader);
+                    let refused =
+                        matches!(opener, Opener::Reader { .. } | Opener::Writer { maps: false });
+                    assert!(!refused, "{opener:?}");
                     return true;
                 };
                 assert!(kernel.open(way).is_some(), "{way:?} {kernel:?} {open:?}");
                 if opener == Opener::VerifiedReader {
                     assert!(matches!(way, Way::Cached | Way::Direct), "its reads come to us");
                 }
+                let maps = matches!(opener, Opener::Changer | Opener::Writer { maps: true });
+                assert!(!maps || matches!(way, Way::Cached | Way::Direct), "what it maps is ours");
                 open.push(Open { way, mapped: false, closed: false });
             }
             Step::Map(n) => {
@@ -286,33 +294,33 @@ mod tests {
     #[test]
     fn without_a_shortcut_reads_come_to_us() {
         let mut ways = Ways::<u32>::default();
-        assert_eq!(ways.enter(Opener::Reader { small: false }, || None), Ok(Way::Cached));
+        assert_eq!(ways.enter(Opener::Reader { passes: true }, || None), Ok(Way::Cached));
         // As long as that one reads, no other is offered one.
         let offered = || unreachable!("others have it cached");
-        assert_eq!(ways.enter(Opener::Reader { small: false }, offered), Ok(Way::Cached));
+        assert_eq!(ways.enter(Opener::Reader { passes: true }, offered), Ok(Way::Cached));
     }
 
     #[test]
     fn a_verified_reader_never_has_its_pages_from_the_store() {
         let mut ways = Ways::default();
         assert_eq!(
-            ways.enter(Opener::Reader { small: false }, || Some(1)),
+            ways.enter(Opener::Reader { passes: true }, || Some(1)),
             Ok(Way::Passthrough(1))
         );
         assert_eq!(ways.enter(Opener::VerifiedReader, || Some(2)), Err(Error::InUse));
         ways.leave();
         assert_eq!(ways.enter(Opener::VerifiedReader, || Some(2)), Ok(Way::Cached));
-        assert_eq!(ways.enter(Opener::Reader { small: false }, || Some(3)), Ok(Way::Cached));
+        assert_eq!(ways.enter(Opener::Reader { passes: true }, || Some(3)), Ok(Way::Cached));
     }
 
     #[test]
     fn the_last_one_to_close_leaves_nothing() {
         let mut ways = Ways::default();
         for _ in 0..2 {
-            assert_eq!(ways.enter(Opener::Writer, || Some(1)), Ok(Way::Direct));
+            assert_eq!(ways.enter(Opener::Writer { maps: true }, || Some(1)), Ok(Way::Direct));
             assert_eq!(ways.enter(Opener::Changer, || Some(1)), Ok(Way::Direct));
             ways.leave();
-            assert_eq!(ways.enter(Opener::Reader { small: false }, || Some(1)), Ok(Way::Direct));
+            assert_eq!(ways.enter(Opener::Reader { passes: true }, || Some(1)), Ok(Way::Direct));
             ways.leave();
             ways.leave();
         }

@@ -88,7 +88,9 @@ fn appends_lose_nothing_while_somebody_looks_at_the_directory() {
         Command::new("python3").args(["-c", script]).arg(scratch.path("log")).spawn().unwrap();
     let end = loop {
         Command::new("ls").arg("-l").arg(scratch.path("")).output().unwrap();
-        fs::read_dir(scratch.path("")).unwrap().for_each(|entry| drop(entry.unwrap().metadata()));
+        for entry in fs::read_dir(scratch.path("")).unwrap() {
+            entry.unwrap().metadata().unwrap();
+        }
         if let Some(end) = writer.try_wait().unwrap() {
             break end;
         }

@@ -11,7 +11,7 @@ use std::{
         unix::fs::{FileExt, MetadataExt},
     },
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     thread,
 };
 
@@ -237,25 +237,7 @@ fn a_write_that_could_not_be_stored_is_told_by_close() {
     if !can_mount() {
         return;
     }
-    let store = SmallStore::new(64 * MIB);
-    let script = "import errno, os, sys\n\
-        fd = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT)\n\
-        os.write(fd, bytes(1 << 19))\n\
-        print(flush=True); sys.stdin.readline()\n\
-        assert os.write(fd, bytes(1 << 19)) == 1 << 19\n\
-        try: os.close(fd)\n\
-        except OSError as error: assert error.errno == errno.ENOSPC; sys.exit(7)\n";
-    let mut writer = Command::new("python3")
-        .args(["-c", script])
-        .arg(store.scratch.path("f"))
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    writer.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
-    store.fill();
-    drop(writer.stdin.take());
-    assert_eq!(writer.wait().unwrap().code(), Some(7));
+    assert_eq!(full_meanwhile("os.close(fd)"), Some(7));
 }
 
 #[test]
@@ -263,28 +245,30 @@ fn what_could_not_be_stored_is_told_to_the_writer_whoever_else_closes_the_file()
     if !can_mount() {
         return;
     }
+    let closes_a_copy = "if os.fork() == 0: os._exit(0)\n    os.wait()\n    os.fsync(fd)";
+    assert_eq!(full_meanwhile(closes_a_copy), Some(7));
+}
+
+/// A program writes, the store is full, it writes again and does this: 7 if that is told ENOSPC.
+fn full_meanwhile(then: &str) -> Option<i32> {
     let store = SmallStore::new(64 * MIB);
-    let script = "import errno, os, subprocess, sys\n\
-        fd = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT)\n\
-        os.write(fd, bytes(1 << 19))\n\
-        print(flush=True); sys.stdin.readline()\n\
-        assert os.write(fd, bytes(1 << 19)) == 1 << 19\n\
-        child = os.fork()\n\
-        if child == 0: os._exit(0)\n\
-        os.waitpid(child, 0)\n\
-        try: os.fsync(fd)\n\
-        except OSError as error: assert error.errno == errno.ENOSPC; sys.exit(7)\n";
-    let mut writer = Command::new("python3")
-        .args(["-c", script])
-        .arg(store.scratch.path("f"))
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
+    let script = format!(
+        "import errno, os, sys\n\
+         fd = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT)\n\
+         os.write(fd, bytes(1 << 19))\n\
+         print(flush=True); sys.stdin.readline()\n\
+         assert os.write(fd, bytes(1 << 19)) == 1 << 19\n\
+         try:\n    {then}\n\
+         except OSError as error: sys.exit(7 if error.errno == errno.ENOSPC else 8)\n"
+    );
+    let mut writer = Command::new("python3");
+    writer.arg("-c").arg(script).arg(store.scratch.path("f"));
+    writer.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut writer = writer.spawn().unwrap();
     writer.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
     store.fill();
     drop(writer.stdin.take());
-    assert_eq!(writer.wait().unwrap().code(), Some(7));
+    writer.wait().unwrap().code()
 }
 
 #[test]

@@ -80,26 +80,28 @@ fn appends_lose_nothing_while_somebody_looks_at_the_directory() {
         return;
     }
     let scratch = Scratch::new();
-    let script = "import os, sys\n\
-        fd = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND)\n\
-        for n in range(200): assert os.write(fd, bytes([n]) * (1 << 19)) == 1 << 19\n\
-        os.close(fd)\n";
-    let mut writer =
-        Command::new("python3").args(["-c", script]).arg(scratch.path("log")).spawn().unwrap();
-    let end = loop {
-        Command::new("ls").arg("-l").arg(scratch.path("")).output().unwrap();
-        for entry in fs::read_dir(scratch.path("")).unwrap() {
-            entry.unwrap().metadata().unwrap();
-        }
-        if let Some(end) = writer.try_wait().unwrap() {
-            break end;
-        }
-    };
-    assert!(end.success());
+    // Both pause for moments that never match for long.
+    let script = "import mmap, os, random, sys, time\n\
+        def pause(most):\n    \
+            until = time.perf_counter() + random.random() * most\n    \
+            while time.perf_counter() < until: pass\n\
+        looker = os.fork()\n\
+        while looker == 0:\n    \
+            for entry in os.scandir(sys.argv[1]): pass\n    \
+            pause(.0015)\n\
+        fd = os.open(sys.argv[1] + '/log', os.O_WRONLY | os.O_CREAT | os.O_APPEND)\n\
+        piece = mmap.mmap(-1, 1 << 20)\n\
+        for number in range(200):\n    \
+            piece[:] = bytes([number]) * (1 << 20)\n    \
+            assert os.write(fd, piece) == 1 << 20\n    \
+            pause(.0008)\n\
+        os.close(fd); os.kill(looker, 9); os.wait()\n";
+    let done = Command::new("python3").args(["-c", script]).arg(scratch.path("")).status().unwrap();
+    assert!(done.success());
     let stored = fs::read(scratch.stored("log")).unwrap();
-    assert_eq!(stored.len(), 200 << 19);
-    let pieces = stored.chunks(1 << 19).zip(0_u8..);
-    assert!(pieces.into_iter().all(|(piece, n)| piece.iter().all(|byte| *byte == n)));
+    assert_eq!(stored.len(), 200 * MIB);
+    let mut pieces = stored.chunks(MIB).zip(0_u8..);
+    assert!(pieces.all(|(piece, number)| piece.iter().all(|byte| *byte == number)));
     scratch.check_digests();
 }
 

@@ -211,8 +211,8 @@ impl Vfs {
     }
 
     fn finish_open(&self, opening: Opening, leave: Leave) -> Result<Ready, Error> {
-        let page_cache = self.page_cache(&opening, leave.admitted())?;
-        let opener = self.opener(&opening)?;
+        let (page_cache, identity) = self.page_cache(&opening, leave.admitted())?;
+        let opener = self.opener(&opening, &identity);
         let inode = Arc::clone(&opening.inode);
         let handle = match leave {
             Leave::ToRead(admitted) => Handle::Reader(Arc::new(self.reader(opening, admitted)?)),
@@ -225,15 +225,14 @@ impl Vfs {
 
     /// Whoever has a file open is given the pages that those read who have it verified, so that all reads must
     /// come to us where some are.
-    fn opener(&self, opening: &Opening) -> Result<Opener, Error> {
-        let identity = opening.opened.stat()?.identity;
-        Ok(match opening.access {
+    fn opener(&self, opening: &Opening, identity: &Identity) -> Opener {
+        match opening.access {
             OFlags::RDONLY if self.gate.verifies_reads() => Opener::VerifiedReader,
-            OFlags::RDONLY => Opener::Reader { passes: self.may_pass(opening, &identity) },
+            OFlags::RDONLY => Opener::Reader { passes: self.may_pass(opening, identity) },
             OFlags::RDWR if !opening.truncates && identity.size > 0 => Opener::Changer,
             OFlags::RDWR => Opener::Writer { maps: true },
             _ => Opener::Writer { maps: false },
-        })
+        }
     }
 
     /// Whether the kernel may read the file by itself: only what nobody can change through the mount. A mapping of
@@ -458,18 +457,18 @@ impl Vfs {
     }
 
     /// Pages of what somebody vouches for are read anew: a mapping of others may have changed those
-    /// that are there, and its writes be refused, so that the store never saw them.
+    /// that are there, and its writes be refused, so that the store never saw them. Also says what the file is now.
     fn page_cache(
         &self,
         opening: &Opening,
         admitted: Option<&Admitted>,
-    ) -> Result<PageCache, Error> {
+    ) -> Result<(PageCache, Identity), Error> {
         let mut content = opening.regular.tracked.content();
         let now = self.backing.stat(opening.opened.file.as_fd())?.identity;
         let kept = content.cached == Some(now);
         content.cached = Some(now);
         let vouched = admitted.is_some_and(Admitted::is_of_the_store);
-        Ok(if kept && !vouched { PageCache::Keep } else { PageCache::Drop })
+        Ok((if kept && !vouched { PageCache::Keep } else { PageCache::Drop }, now))
     }
 }
 

@@ -6,6 +6,7 @@
 //! second. `DESIGN.md` beside this crate draws the tree.
 
 mod chain;
+mod chase;
 mod content;
 mod crew;
 mod digest;
@@ -24,6 +25,7 @@ mod whole;
 mod testing;
 
 pub use chain::{Chain, feed_all};
+pub use chase::Chase;
 pub use content::{ReadAt, ReadError};
 pub use digest::{Blake3, Digests, ParseDigestError, Sha256};
 pub use file_hasher::FileHasher;

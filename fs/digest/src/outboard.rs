@@ -62,6 +62,11 @@ impl Outboard {
         Some(Blake3(merge_root(&subtree(left), &subtree(right), Mode::Hash).into()))
     }
 
+    /// Whether the content begins with chunk groups of these values.
+    pub(crate) fn begins_with(&self, groups: &[ChainingValue]) -> bool {
+        self.groups.starts_with(groups)
+    }
+
     /// Bytes in the content.
     pub fn length(&self) -> u64 {
         self.length

@@ -3,7 +3,7 @@ use std::{
     slice::ChunksMut,
     sync::{
         Mutex, PoisonError,
-        mpsc::{self, Receiver, Sender, SyncSender},
+        mpsc::{self, Receiver, Sender, TryRecvError},
     },
     thread,
 };
@@ -61,18 +61,31 @@ pub fn digests_parallel<C: ReadAt + Sync + ?Sized>(
     threads: usize,
     progress: &mut Progress<'_>,
 ) -> Result<(Digests, Outboard), ReadError> {
-    let helpers = threads.saturating_sub(1);
-    if helpers == 0 || length <= ChunkGroup::LENGTH {
+    if threads < 2 || length <= ChunkGroup::LENGTH {
         return Outboard::of(content, length, progress);
     }
+    digests_from(Midstate::default(), content, length, threads, progress)
+}
+
+/// As [`digests_parallel`], of a content of more than one chunk group, by two threads at least, where the SHA-256 of
+/// a number of its first pieces is made already. These are read all the same, last.
+pub(crate) fn digests_from<C: ReadAt + Sync + ?Sized>(
+    begun: Midstate,
+    content: &C,
+    length: u64,
+    threads: usize,
+    progress: &mut Progress<'_>,
+) -> Result<(Digests, Outboard), ReadError> {
     let mut groups = blank(length)?;
+    let helpers = threads.max(2) - 1;
     let helpers = helpers.min(groups.len().div_ceil(PIECE_GROUPS));
     let (free, buffers) = mpsc::channel();
-    let (hashed, in_any_order) = mpsc::sync_channel(helpers * BUFFERS_PER_HELPER);
+    let (hashed, in_any_order) = mpsc::channel();
     for _ in 0..helpers * BUFFERS_PER_HELPER {
         free.send(Vec::new()).expect("its other end is here");
     }
-    let work = Mutex::new((Pieces::of(&mut groups), buffers));
+    let (again, ahead) = Pieces::split(ChunkGroup::at(begun.length()), &mut groups);
+    let work = Mutex::new(Work { ahead, again, buffers });
     let sha256 = thread::scope(|scope| {
         for _ in 0..helpers {
             let (work, hashed) = (&work, hashed.clone());
@@ -80,7 +93,7 @@ pub fn digests_parallel<C: ReadAt + Sync + ?Sized>(
         }
         drop(hashed);
         // Takes both channels, so that the helpers end when this does.
-        chain(in_any_order, free, progress)
+        chain(begun, in_any_order, free, progress)
     })?;
     let outboard = Outboard::of_groups(length, groups);
     let blake3 = outboard.root().expect("it has more than one group");
@@ -115,52 +128,107 @@ fn first_error(outcomes: Vec<Result<(), ReadError>>) -> Result<(), ReadError> {
     outcomes.into_iter().filter_map(Result::err).min_by_key(place).map_or(Ok(()), Err)
 }
 
+/// What a helper of [`digests_parallel`] tells.
+enum Hashed {
+    /// The piece of this number, if it could be read.
+    Piece(usize, Result<Vec<u8>, ReadError>),
+    /// So many bytes whose SHA-256 is made already.
+    Again(Result<u64, ReadError>),
+}
+
 /// What a helper of [`digests_parallel`] does: reads and hashes one piece after the other, and hands on what
-/// it read.
-fn hash_ahead<C: ReadAt>(
-    source: &mut Source<C>,
-    work: &Mutex<(Pieces<'_>, Receiver<Vec<u8>>)>,
-    hashed: &SyncSender<(usize, Result<Vec<u8>, ReadError>)>,
-) {
-    // A buffer is waited for with the lock held: then the buffers in use are those of the leftmost pieces,
-    // and the one that SHA-256 needs next is among them.
-    let next = || {
-        let (pieces, buffers) = &mut *work.lock().unwrap_or_else(PoisonError::into_inner);
-        Some((pieces.next()?, buffers.recv().ok()?))
-    };
-    while let Some((piece, mut bytes)) = next() {
-        let index = piece.index;
-        let outcome = piece.hash(source, &mut bytes);
-        if hashed.send((index, outcome.map(|()| bytes))).is_err() {
+/// it read. While it may read no further ahead, it reads what nobody waits for.
+fn hash_ahead<C: ReadAt>(source: &mut Source<C>, work: &Mutex<Work<'_>>, hashed: &Sender<Hashed>) {
+    let mut own = Vec::new();
+    loop {
+        let next = work.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let told = match next {
+            Next::Piece(piece, mut bytes) => {
+                let (index, outcome) = (piece.index, piece.hash(source, &mut bytes));
+                Hashed::Piece(index, outcome.map(|()| bytes))
+            }
+            Next::Again(piece) => {
+                Hashed::Again(piece.hash(source, &mut own).map(|()| own.len() as u64))
+            }
+            Next::Nothing => return,
+        };
+        if hashed.send(told).is_err() {
             return;
         }
     }
 }
 
-/// The SHA-256 of pieces that come in any order, each with its number.
+/// What is left to do for the helpers.
+struct Work<'a> {
+    ahead: Pieces<'a>,
+    /// Those whose SHA-256 is made already.
+    again: Pieces<'a>,
+    /// For the pieces ahead: who has one may read on.
+    buffers: Receiver<Vec<u8>>,
+}
+
+enum Next<'a> {
+    Piece(Piece<'a>, Vec<u8>),
+    Again(Piece<'a>),
+    Nothing,
+}
+
+impl<'a> Work<'a> {
+    /// Where there is nothing else to do a buffer is waited for with the lock held: then the buffers in use are those
+    /// of the leftmost pieces, and the one that SHA-256 needs next is among them.
+    fn next(&mut self) -> Next<'a> {
+        if self.ahead.is_empty() {
+            return self.again.next().map_or(Next::Nothing, Next::Again);
+        }
+        let buffer = match self.buffers.try_recv() {
+            Ok(buffer) => buffer,
+            Err(TryRecvError::Disconnected) => return Next::Nothing,
+            Err(TryRecvError::Empty) => match self.again.next() {
+                Some(piece) => return Next::Again(piece),
+                None => match self.buffers.recv() {
+                    Ok(buffer) => buffer,
+                    Err(_) => return Next::Nothing,
+                },
+            },
+        };
+        self.ahead.next().map_or(Next::Nothing, |piece| Next::Piece(piece, buffer))
+    }
+}
+
+/// The SHA-256 of pieces that come in any order, each with its number; of those in `begun` it is made.
 fn chain(
-    pieces: Receiver<(usize, Result<Vec<u8>, ReadError>)>,
+    begun: Midstate,
+    pieces: Receiver<Hashed>,
     free: Sender<Vec<u8>>,
     progress: &mut Progress<'_>,
 ) -> Result<Sha256, ReadError> {
-    let mut midstate = Midstate::default();
-    let mut early = BTreeMap::new();
-    let mut next = 0;
-    for (index, piece) in pieces {
-        early.insert(index, piece);
+    let mut midstate = begun;
+    let mut next = ChunkGroup::at(midstate.length()).index() / PIECE_GROUPS;
+    let (mut early, mut done) = (BTreeMap::new(), 0);
+    let mut read = |bytes| {
+        done += bytes;
+        progress(done).is_continue().then_some(()).ok_or(ReadError::Stopped)
+    };
+    for hashed in pieces {
+        match hashed {
+            Hashed::Again(bytes) => read(bytes?)?,
+            Hashed::Piece(index, piece) => {
+                early.insert(index, piece);
+            }
+        }
         while let Some(piece) = early.remove(&next) {
             let bytes = piece?;
             midstate.absorb(&bytes);
             next += 1;
-            if progress(midstate.length()).is_break() || free.send(bytes).is_err() {
-                return Err(ReadError::Stopped);
-            }
+            read(bytes.len() as u64)?;
+            // Helpers that have nothing to read any more take none.
+            free.send(bytes).unwrap_or_default();
         }
     }
     Ok(midstate.digest())
 }
 
-/// The pieces of a content that nobody has taken yet, from left to right.
+/// Pieces of a content that nobody has taken yet, from left to right.
 struct Pieces<'a> {
     taken: usize,
     groups: ChunksMut<'a, ChainingValue>,
@@ -169,6 +237,17 @@ struct Pieces<'a> {
 impl<'a> Pieces<'a> {
     fn of(groups: &'a mut [ChainingValue]) -> Self {
         Self { taken: 0, groups: groups.chunks_mut(PIECE_GROUPS) }
+    }
+
+    /// Those before `middle`, where a piece begins, and those from there on.
+    fn split(middle: ChunkGroup, groups: &'a mut [ChainingValue]) -> (Self, Self) {
+        let (before, rest) = groups.split_at_mut(middle.index());
+        let taken = middle.index() / PIECE_GROUPS;
+        (Self::of(before), Self { taken, ..Self::of(rest) })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.groups.len() == 0
     }
 
     fn next(&mut self) -> Option<Piece<'a>> {
@@ -210,8 +289,8 @@ fn blank(length: u64) -> Result<Vec<ChainingValue>, ReadError> {
 }
 
 /// 256 KiB stay in the cache of a core between reading and hashing.
-const PIECE_GROUPS: usize = 4;
-const PIECE_BYTES: usize = PIECE_GROUPS * ChunkGroup::BYTES;
+pub(crate) const PIECE_GROUPS: usize = 4;
+pub(crate) const PIECE_BYTES: usize = PIECE_GROUPS * ChunkGroup::BYTES;
 
 /// Enough that neither side waits for the other at each piece.
 const BUFFERS_PER_HELPER: usize = 4;

@@ -50,6 +50,11 @@ pub struct Stat {
 }
 
 impl Stat {
+    /// Permissions, set-id bits and the sticky bit.
+    pub fn mode(&self) -> Mode {
+        Mode::from_raw_mode(u32::from(self.statx.stx_mode))
+    }
+
     /// Regular file, directory, ..
     pub fn kind(&self) -> FileType {
         FileType::from_raw_mode(u32::from(self.statx.stx_mode))

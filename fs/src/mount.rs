@@ -61,10 +61,24 @@ pub struct MountOptions {
     /// read. Takes a kernel of 6.9 or later, and `CAP_SYS_ADMIN` in the host's user namespace; without, it is as if
     /// not wanted.
     pub passthrough: bool,
+    /// How the run comes to know what is written.
+    pub capture: Capture,
     /// Below these the run may write to published content.
     pub replaceable: Vec<TreePath>,
     /// Threads that answer requests.
     pub threads: usize,
+}
+
+/// How a run comes to know what is written through its mounts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Capture {
+    /// All writes come to this process, which hashes them as it stores them.
+    #[default]
+    Inline,
+    /// What begins with a writer who never reads is written by the kernel itself, where
+    /// [`MountOptions::passthrough`] is possible. It is read behind the writer, and once more when all writers have
+    /// closed it: for machines with few processors and a store that reads fast.
+    Reread,
 }
 
 /// A user as this process runs for one.

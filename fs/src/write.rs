@@ -104,6 +104,11 @@ impl WriteHandle {
         self.beside_passthrough.store(true, Relaxed);
     }
 
+    /// The kernel writes by itself from now on, where the run is to know all of the file at the end only.
+    pub(crate) fn write_past(&self) {
+        self.run.written_past(&self.tracked, &self.opened);
+    }
+
     /// What is in the file was there before: it stays, so the run builds on it.
     pub(crate) fn tell_found(&self, found: (Identity, Option<Digests>)) {
         self.run.opened(&self.tracked, found, &self.opened, || self.by.clone());

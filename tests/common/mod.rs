@@ -17,8 +17,9 @@ use std::{
 use attestfs_attestation::Policy;
 use attestfs_digest::Digests;
 use attestfs_fs::{
-    Attachment, Backing, Clock, Directory, Fact, Gate, GateParts, Identity, Inputs, KnownDigests,
-    LeftOut, Limits, Mount, MountError, MountOptions, Recorder, Run, RunVersion, Scope, TreePath,
+    Attachment, Backing, Capture, Clock, Directory, Fact, Gate, GateParts, Identity, Inputs,
+    KnownDigests, LeftOut, Limits, Mount, MountError, MountOptions, Recorder, Run, RunVersion,
+    Scope, TreePath,
 };
 use jiff::Timestamp;
 use parking_lot::Mutex;
@@ -188,6 +189,16 @@ impl Scratch {
         Self::try_with(serve, prepare, Inputs::Opened, Limits::default(), backing).unwrap()
     }
 
+    /// A mount that the kernel writes past.
+    pub(crate) fn rereading() -> Self {
+        let serve = |options: &mut MountOptions| {
+            options.capture = Capture::Reread;
+            Gate::open()
+        };
+        let backing = |backing| backing;
+        Self::try_with(serve, |_| {}, Inputs::Opened, Limits::default(), backing).unwrap()
+    }
+
     /// `serve` changes the options of the mount and makes its gate.
     fn try_with(
         serve: impl FnOnce(&mut MountOptions) -> Arc<Gate>,
@@ -216,6 +227,7 @@ impl Scratch {
             stage: "test".to_owned(),
             run_id: "run-1".to_owned(),
             passthrough: true,
+            capture: capture(),
             replaceable: Vec::new(),
             threads: 4,
         };
@@ -334,6 +346,15 @@ impl Drop for Scratch {
 
 fn unmount(directory: &TempDir, flags: UnmountFlags) {
     rustix::mount::unmount(directory.path().join("mount"), flags).unwrap();
+}
+
+/// In which of the two ways all tests write: `ATTESTFS_TEST_CAPTURE=reread` for the one that is not the default.
+#[expect(clippy::disallowed_methods, reason = "whoever runs the tests says so")]
+fn capture() -> Capture {
+    match std::env::var("ATTESTFS_TEST_CAPTURE").as_deref() {
+        Ok("reread") => Capture::Reread,
+        _ => Capture::Inline,
+    }
 }
 
 /// The digests of a file by the plain libraries.

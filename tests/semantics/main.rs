@@ -8,6 +8,7 @@ mod digests;
 mod files;
 mod gate;
 mod lineage;
+mod reread;
 mod sharing;
 mod sightings;
 mod stage;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use attestfs_attestation::{escaped, unescaped};
-use attestfs_fs::{Attachment, Gate, TreePath};
+use attestfs_fs::{Attachment, Capture, Gate, TreePath};
 
 use super::{
     attach::{attach, mount_point},
@@ -42,6 +42,7 @@ pub(super) struct Plan {
     pub(super) policy: Option<PathBuf>,
     pub(super) gate: Arc<Gate>,
     pub(super) passthrough: bool,
+    pub(super) capture: Capture,
     /// Held as long as the mount can be written to.
     pub(super) lock: Option<TreeLock>,
 }
@@ -141,6 +142,7 @@ impl Plan {
             policy: options.policy.clone(),
             gate,
             passthrough: !environment.no_passthrough,
+            capture: options.capture,
             lock,
         })
     }

@@ -13,7 +13,7 @@ use std::{
 };
 
 use attestfs_attestation::{Outcome, escaped};
-use attestfs_fs::{Directory, Gate, Mount, MountOptions, request_threads};
+use attestfs_fs::{Capture, Directory, Gate, Mount, MountOptions, request_threads};
 use parking_lot::{Condvar, Mutex};
 use rustix::{
     fs::Mode,
@@ -186,6 +186,7 @@ impl Served {
             key: plan.key,
             gate: plan.gate,
             passthrough: plan.passthrough,
+            capture: plan.capture,
             lock: plan.lock,
             description,
             mounted: mounted.clone(),
@@ -244,6 +245,7 @@ struct Parts {
     key: Option<File>,
     gate: Arc<Gate>,
     passthrough: bool,
+    capture: Capture,
     lock: Option<TreeLock>,
     description: MountDescription,
     mounted: Option<Mounted>,
@@ -303,6 +305,7 @@ impl Parts {
             stage: String::new(),
             run_id: String::new(),
             passthrough: self.passthrough,
+            capture: self.capture,
             replaceable: Vec::new(),
             threads: request_threads(),
         }

@@ -14,7 +14,8 @@ use std::{
 };
 
 use attestfs_fs::{
-    Directory, Gate, Mount, MountOptions, SoleUser, TreePath, raise_readahead, request_threads,
+    Capture, Directory, Gate, Mount, MountOptions, SoleUser, TreePath, raise_readahead,
+    request_threads,
 };
 
 use super::{
@@ -49,6 +50,7 @@ pub(super) struct Start {
     pub(super) state: StateDir,
     pub(super) gate: Arc<Gate>,
     pub(super) passthrough: bool,
+    pub(super) capture: Capture,
 }
 
 /// The other end of the conversation with the process inside.
@@ -190,6 +192,7 @@ fn serve(
         stage: start.stage.clone(),
         run_id: session.orders.run_id.clone(),
         passthrough: start.passthrough,
+        capture: start.capture,
         replaceable: session.assignment().outputs.clone(),
         threads: request_threads(),
     };

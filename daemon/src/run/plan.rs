@@ -9,7 +9,7 @@ use std::{
 };
 
 use attestfs_attestation::Inputs;
-use attestfs_fs::{Gate, TreePath};
+use attestfs_fs::{Capture, Gate, TreePath};
 use uuid::Uuid;
 
 use super::{descriptors, failure::RunError};
@@ -57,6 +57,8 @@ pub(crate) struct Options {
     pub(crate) adopt: bool,
     /// `--checkpoint-rule`: commit a checkpoint whenever one is complete.
     pub(crate) checkpoint_rule: bool,
+    /// `--capture`.
+    pub(crate) capture: Capture,
     /// How long a commit waits for writers.
     pub(crate) patience: Duration,
     /// `--json`: what is said on standard error is for programs.
@@ -79,6 +81,7 @@ pub(super) struct Plan {
     pub(super) gate: Arc<Gate>,
     pub(super) metrics: Option<Address>,
     pub(super) passthrough: bool,
+    pub(super) capture: Capture,
     pub(super) assignment: Assignment,
 }
 
@@ -127,6 +130,7 @@ impl Plan {
             gate,
             metrics: wanted(options.metrics, environment)?,
             passthrough: !environment.no_passthrough,
+            capture: options.capture,
             assignment: Assignment {
                 trees,
                 declared_inputs,

@@ -1,4 +1,4 @@
-//! Files of the store that the kernel reads by itself (passthrough).
+//! Files of the store that the kernel reads and writes by itself (passthrough).
 
 use std::{
     io,
@@ -37,7 +37,7 @@ impl Shortcuts {
             }
             Err(error) => {
                 if is_for_good(&error) && !self.impossible.swap(true, Relaxed) {
-                    tracing::info!(%error, "no passthrough on this mount: reads go through this process");
+                    tracing::info!(%error, "no passthrough on this mount: all goes through this process");
                 }
                 None
             }

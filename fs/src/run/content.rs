@@ -1,10 +1,10 @@
 //! One file's content through a run: found or written, hashed or not.
 
-use std::mem;
+use std::{mem, sync::Arc};
 
 use attestfs_digest::Digests;
 
-use super::{seal::Follower, verification::Verification};
+use super::{chasing::Chased, seal::Follower, verification::Verification};
 use crate::{
     error::Error,
     fact::{RunVersion, TreePath, Unsealed},
@@ -32,6 +32,9 @@ pub(crate) struct Content {
     pub(crate) permitted: Option<(Identity, u64)>,
     /// How many verifications of the file there had been when the run last changed it.
     pub(crate) written_over: u64,
+    /// What was read behind those who write past us: nothing that was told of the content counts. None where
+    /// nobody does.
+    pub(crate) past: Option<Arc<Chased>>,
     /// Why something that was answered was not stored. Until it is emptied, it is not what was written.
     pub(crate) lost: Option<Error>,
     /// The run built it on found content that was not vouched for: to read it takes an attestation,

@@ -30,7 +30,7 @@ impl Grace {
         self.remaining().is_zero()
     }
 
-    pub(super) fn remaining(self) -> Duration {
+    pub(crate) fn remaining(self) -> Duration {
         match self {
             Self::Denied => Duration::ZERO,
             Self::Ahead => GRACE,

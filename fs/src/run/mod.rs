@@ -1,6 +1,7 @@
 //! What one run read and wrote: versions of files, their digests, and when they are final.
 
 mod activity;
+mod chasing;
 mod content;
 mod credentials;
 mod following;

@@ -4,14 +4,15 @@ use std::{
     fmt::Display,
     io,
     ops::{ControlFlow, Range},
-    sync::Arc,
+    sync::{Arc, Once},
     thread,
 };
 
-use attestfs_digest::{Digests, ReadAt};
+use attestfs_digest::{Chase, Digests, ReadAt};
 use rustix::{fs::SeekFrom, io::Errno};
 
 use super::{
+    chasing::{Quarry, chase},
     content::{Content, State},
     following::Following,
     queue::Queue,
@@ -37,12 +38,16 @@ pub(super) struct Sealer {
     trails: Arc<Queue<Work>>,
     /// Files that nobody writes any more.
     jobs: Arc<Queue<Work>>,
+    /// Files that are written past us, and those who read behind.
+    quarries: Arc<Queue<Quarry>>,
+    chasers: Once,
 }
 
 impl Default for Sealer {
     fn default() -> Self {
         let queue = || Arc::new(Queue::of(meter().seal_queue()));
-        Self { trails: queue(), jobs: queue() }
+        let quarries = Arc::new(Queue::of(meter().seal_queue()));
+        Self { trails: queue(), jobs: queue(), quarries, chasers: Once::new() }
     }
 }
 
@@ -56,6 +61,10 @@ pub(crate) struct Settlement {
     changes: u64,
     /// What the digests were, when they are computed once more.
     expected: Option<Digests>,
+    /// It was written past us, and this much was read meanwhile.
+    past: Option<Chase>,
+    /// How many threads may make its digests.
+    threads: usize,
 }
 
 impl Sealer {
@@ -71,6 +80,18 @@ impl Sealer {
     pub(super) fn close(&self) {
         self.trails.close();
         self.jobs.close();
+        self.quarries.close();
+    }
+
+    /// Has somebody read behind the writer of a file that is written past us.
+    fn chase(&self, quarry: Quarry, threads: usize) {
+        self.chasers.call_once(|| {
+            for _ in 0..threads.max(1) {
+                let quarries = Arc::clone(&self.quarries);
+                thread::spawn(move || chase(&quarries));
+            }
+        });
+        self.quarries.push(quarry);
     }
 
     /// Has the digests of a file completed whose SHA-256 is back.
@@ -95,6 +116,17 @@ impl Run {
         }
     }
 
+    /// From now on until its last writer has left, somebody may write to a file past us that the run writes.
+    pub(crate) fn written_past(&self, tracked: &Tracked, opened: &Opened) {
+        let mut content = tracked.content();
+        if self.is_idle() || content.past.is_some() {
+            return;
+        }
+        let chased = Arc::default();
+        self.sealer.chase(Quarry::of(&chased, opened), self.limits.seal_threads);
+        content.past = Some(chased);
+    }
+
     /// A writer is gone; the last one lets the content settle.
     pub(crate) fn writer_left(&self, tracked: &Arc<Tracked>, opened: &Opened) {
         let mut content = tracked.content();
@@ -107,6 +139,7 @@ impl Run {
         if content.writers > 0 {
             return;
         }
+        let past = content.past.take().map(|chased| chased.end());
         let Some((version, last, mut follower)) = content.take_written() else {
             return;
         };
@@ -129,7 +162,7 @@ impl Run {
             return self.leave_unsealed(tracked, content, version, unsealed);
         }
         // Somebody changed it below the mount since the run did: nothing that was seen counts.
-        if stat.identity != last || follower.length() != stat.identity.size {
+        if past.is_some() || stat.identity != last || follower.length() != stat.identity.size {
             follower = Arc::new(Following::unread(stat.identity.size));
         }
         let settlement = Settlement {
@@ -138,6 +171,8 @@ impl Run {
             follower,
             changes: content.changes,
             expected: None,
+            past,
+            threads: self.limits.seal_threads,
         };
         match settlement.at_once() {
             Some(digests) => self.sealed(&settlement, content, digests),
@@ -170,6 +205,8 @@ impl Run {
             follower: Arc::new(Following::unread(identity.size)),
             changes: content.changes,
             expected: Some(digests),
+            past: None,
+            threads: 1,
         });
     }
 
@@ -242,11 +279,16 @@ impl Run {
 }
 
 impl Settlement {
-    /// The digests of what was all seen when it was written.
+    /// The digests of what was all seen when it was written, or is so small that to read it takes less than to wake a
+    /// thread.
     fn at_once(&self) -> Option<Digests> {
-        let complete = self.expected.is_none() && self.follower.is_complete();
         let content = StoredContent(&self.opened);
         let go_on = &mut |_| ControlFlow::Continue(());
+        if self.past.is_some() {
+            let is_small = self.follower.length() <= AT_ONCE_BYTES;
+            return is_small.then(|| self.follower.finish(&content, go_on).ok()).flatten();
+        }
+        let complete = self.expected.is_none() && self.follower.is_complete();
         complete.then(|| self.follower.finish(&content, go_on).ok()).flatten()
     }
 
@@ -256,7 +298,7 @@ impl Settlement {
     }
 
     /// Completes the digests. Breaks off when the content changes meanwhile.
-    fn finish(&self) -> Result<Digests, Unsealed> {
+    fn finish(&mut self) -> Result<Digests, Unsealed> {
         let content = StoredContent(&self.opened);
         let (tracked, changes) = (&self.tracked, self.changes);
         let mut told = 0;
@@ -269,13 +311,26 @@ impl Settlement {
                 ControlFlow::Break(())
             }
         };
-        self.follower.finish(&content, watch).map_err(unreadable)
+        let length = self.follower.length();
+        let digests = match self.past.take() {
+            Some(chase) if length > ALONE_BYTES => {
+                chase.finish(&content, length, self.threads, watch)
+            }
+            _ => self.follower.finish(&content, watch),
+        };
+        digests.map_err(unreadable)
     }
 }
 
 fn unreadable(error: impl Display) -> Unsealed {
     Unsealed::Unreadable(error.to_string())
 }
+
+/// Up to this size one thread makes the digests of a file that was written past us.
+const ALONE_BYTES: u64 = 4 << 20;
+
+/// A file up to this size is read and hashed in some 40 microseconds.
+const AT_ONCE_BYTES: u64 = 64 << 10;
 
 /// So many times a file is hashed again because somebody changes it below the mount.
 const ATTEMPTS: usize = 3;

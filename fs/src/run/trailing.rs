@@ -31,12 +31,17 @@ pub(super) struct Trail {
 /// Reads behind writers until the queue is closed, or the run is gone. Whoever writes goes first: the processors are
 /// theirs where there are too few.
 pub(super) fn trail(jobs: &Queue<Work>, run: &Weak<Run>) {
+    be_nice();
+    work(jobs, run);
+}
+
+/// Has this thread give way to all others.
+pub(super) fn be_nice() {
     // The number of a thread stands for itself alone here. Nobody is kept from being nice.
     let thread = rustix::thread::gettid();
     if let Err(error) = rustix::process::setpriority_process(Some(thread), NICE) {
         tracing::debug!(%error, "SHA-256 is made at the priority of all else");
     }
-    work(jobs, run);
 }
 
 /// Works until the queue is closed, or the run is gone.

@@ -79,7 +79,12 @@ impl Vfs {
         change: AttributeChange,
     ) -> Result<Attributes, Error> {
         if change.touches_metadata() {
-            self.metadata_change(inode, || self.apply(inode, change))?;
+            let apply = || self.metadata_change(inode, || self.apply(inode, change));
+            if change.mode.is_some_and(|mode| sets_id(Mode::from_raw_mode(mode))) {
+                inode.while_no_user_writes_past(apply)??;
+            } else {
+                apply()?;
+            }
         }
         self.attributes_of(inode)
     }
@@ -166,6 +171,14 @@ impl AttributeChange {
             || self.modified.is_some()
     }
 }
+
+/// Whether whoever runs it becomes somebody else.
+pub(super) fn sets_id(mode: Mode) -> bool {
+    mode.intersects(Mode::SUID | Mode::SGID)
+}
+
+/// Who may write to a file and leave its set-id bits.
+pub(super) const SUPERUSER: u32 = 0;
 
 /// Permissions, set-id bits and the sticky bit.
 const MODE_BITS: u32 = 0o7777;

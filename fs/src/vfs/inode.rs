@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use rustix::fs::FileType;
 
 use crate::{
@@ -17,8 +17,9 @@ use crate::{
     identity::FileKey,
     meter::{Counted, meter},
     names::{Names, Place},
-    run::{Run, Tracked},
+    run::{Grace, Run, Tracked},
     vfs::{
+        attribute::SUPERUSER,
         owner::Surroundings,
         tenure::{Regular, Tenure},
         ways::{Opener, Way, Ways},
@@ -57,6 +58,7 @@ pub(crate) struct Inode {
     pub(crate) kind: Kind,
     pub(super) surroundings: Surroundings,
     ways: Mutex<Ways<Shortcut>>,
+    fewer_ways: Condvar,
     _counted: Counted,
 }
 
@@ -78,6 +80,7 @@ pub(crate) struct OnWay(Arc<Inode>);
 impl Drop for OnWay {
     fn drop(&mut self) {
         self.0.ways.lock().leave();
+        self.0.fewer_ways.notify_all();
     }
 }
 
@@ -101,6 +104,7 @@ impl Inode {
             kind,
             surroundings: Surroundings::default(),
             ways: Mutex::default(),
+            fewer_ways: Condvar::new(),
             _counted: meter().inode(),
         }
     }
@@ -116,6 +120,31 @@ impl Inode {
     ) -> Result<(OnWay, Way<Shortcut>), Error> {
         let way = self.ways.lock().enter(opener, shortcut)?;
         Ok((OnWay(Arc::clone(self)), way))
+    }
+
+    /// As which user somebody may write to the file past us.
+    pub(super) fn written_past(&self) -> Option<u32> {
+        self.ways.lock().written_past()
+    }
+
+    /// Sets set-id bits, which a write takes away from a file and one past us does not. Only the superuser may write
+    /// and leave them. Whoever is given leave to write so looks for them afterwards.
+    ///
+    /// # Errors
+    /// [`Error::InUse`] when another user writes past us.
+    pub(super) fn while_no_user_writes_past<T>(&self, set: impl FnOnce() -> T) -> Result<T, Error> {
+        let ways = self.ways.lock();
+        match ways.written_past() {
+            None | Some(SUPERUSER) => Ok(set()),
+            Some(_) => Err(Error::InUse),
+        }
+    }
+
+    /// Waits until nobody writes past us, as long as there is grace.
+    pub(super) fn wait_until_not_written_past(&self, grace: Grace) {
+        let mut ways = self.ways.lock();
+        let is_written_past = |ways: &mut Ways<_>| ways.written_past().is_some();
+        self.fewer_ways.wait_while_for(&mut ways, is_written_past, grace.remaining());
     }
 
     pub(crate) fn place(&self) -> Result<&Arc<Place>, Error> {

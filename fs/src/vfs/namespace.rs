@@ -13,6 +13,7 @@ use super::{
     opening::{Answer, Ready},
     tenure::Regular,
     virtual_files::VirtualFiles,
+    ways::Opener,
 };
 use crate::{
     backing::{Node, Stat},
@@ -21,6 +22,7 @@ use crate::{
     gate::Admitted,
     identity::Identity,
     run::{Caller, Opened, Tracked},
+    write::WriteHandle,
 };
 
 /// Something that is being made for a caller.
@@ -93,7 +95,12 @@ impl Vfs {
         match self.backing.create(&parent.node, name, OFlags::RDWR | OFlags::EXCL, mode) {
             Ok(file) => {
                 let created = Created { parent: &parent, name, mode, caller };
-                let made = self.open_new(&created, file).inspect_err(|_| self.undo(&created));
+                let opener = match flags & OFlags::ACCMODE {
+                    OFlags::WRONLY => self.writer_alone(caller, flags, mode),
+                    _ => Opener::Maker,
+                };
+                let made = self.open_new(&created, file, opener);
+                let made = made.inspect_err(|_| self.undo(&created));
                 made.map(|made| Entered::Made(Box::new(made)))
             }
             Err(Errno::EXIST) if !flags.contains(OFlags::EXCL) => {
@@ -105,15 +112,20 @@ impl Vfs {
         }
     }
 
-    fn open_new(&self, made: &Created<'_>, file: File) -> Result<(Attributes, Ready), Error> {
+    fn open_new(
+        &self,
+        made: &Created<'_>,
+        file: File,
+        opener: Opener,
+    ) -> Result<(Attributes, Ready), Error> {
         let node = self.backing.node_of(&file)?;
         let stat = self.give_to(made, &node)?;
         let (inode, attributes) = self.enter_as(made.parent, made.name, (node, stat), None)?;
         let made_as = (&inode, attributes.stat.identity);
-        let opened = self.open_made(made_as, file, self.processes.of(made.caller));
+        let writer = self.open_made(made_as, file, self.processes.of(made.caller));
         // Without an answer the kernel holds no reference.
-        let handle = opened.inspect_err(|_| self.forget(inode.id, 1))?;
-        Ok((attributes, handle))
+        let writer = writer.inspect_err(|_| self.forget(inode.id, 1))?;
+        Ok((attributes, Ready::made(inode, opener, writer)))
     }
 
     fn open_made(
@@ -121,12 +133,12 @@ impl Vfs {
         (inode, identity): (&Arc<Inode>, Identity),
         file: File,
         by: Process,
-    ) -> Result<Ready, Error> {
+    ) -> Result<WriteHandle, Error> {
         let regular = inode.regular().ok_or(Error::Invalid)?;
         let (held, admitted) = (self.hold_now(&regular, by)?, Some(Admitted::emptied()));
         let writer = self.write_handle(regular, self.opened(file), held, admitted);
         writer.tell_made(identity);
-        Ok(Ready::made(Arc::clone(inode), writer))
+        Ok(writer)
     }
 
     fn open_found(

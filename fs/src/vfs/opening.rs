@@ -3,9 +3,10 @@
 use std::{fmt, fs::File, os::fd::AsFd, path::Path, sync::Arc};
 
 use attestfs_digest::Digests;
-use rustix::fs::OFlags;
+use rustix::fs::{Mode, OFlags};
 
 use super::{
+    attribute::{SUPERUSER, sets_id},
     filesystem::Vfs,
     handle::{Handle, HandleId},
     holding::Held,
@@ -14,10 +15,12 @@ use super::{
     ways::{Opener, Way},
 };
 use crate::{
+    backing::Stat,
     error::Error,
     fact::Process,
     gate::{Admitted, Decision, Elsewhere, News, Patience, Permit, Sightings, Waiting, Wanted},
     identity::Identity,
+    mount::Capture,
     read::ReadHandle,
     run::{Caller, Change, Grace, Opened, Usage},
     write::{WriteHandle, truncate_unopened},
@@ -68,6 +71,7 @@ struct Opening {
     inode: Arc<Inode>,
     regular: Regular,
     opened: Opened,
+    flags: OFlags,
     access: OFlags,
     truncates: bool,
     caller: Caller,
@@ -149,7 +153,24 @@ impl Vfs {
             Ok(opening) => opening,
             Err(error) => return Answer::Now(Err(error)),
         };
-        let file = (opening.regular.clone(), opening.opened.clone());
+        if opening.access == OFlags::RDWR && opening.inode.written_past().is_some() {
+            return self.open_after_writers(opening);
+        }
+        self.open_begun(opening)
+    }
+
+    /// Who may map what he writes waits until those have closed the file who write past us: a close is told after
+    /// it is done.
+    fn open_after_writers(self: &Arc<Self>, opening: Opening) -> Answer<Ready> {
+        let vfs = Arc::clone(self);
+        Answer::AfterOthers(Box::new(move || {
+            opening.inode.wait_until_not_written_past(Grace::Ahead);
+            vfs.open_begun(opening)
+        }))
+    }
+
+    fn open_begun(self: &Arc<Self>, opening: Opening) -> Answer<Ready> {
+        let (caller, file) = (opening.caller, (opening.regular.clone(), opening.opened.clone()));
         match (opening.access, opening.truncates) {
             (OFlags::RDONLY, true) => self.empty_and_open(opening),
             (_, true) => self.open_for_writing(opening, Some(Admitted::emptied())),
@@ -207,12 +228,12 @@ impl Vfs {
         if truncates || access != OFlags::RDONLY {
             self.check_change(&regular, &opened, caller)?;
         }
-        Ok(Opening { inode, regular, opened, access, truncates, caller })
+        Ok(Opening { inode, regular, opened, flags, access, truncates, caller })
     }
 
     fn finish_open(&self, opening: Opening, leave: Leave) -> Result<Ready, Error> {
-        let (page_cache, identity) = self.page_cache(&opening, leave.admitted())?;
-        let opener = self.opener(&opening, &identity);
+        let (page_cache, stat) = self.page_cache(&opening, leave.admitted())?;
+        let opener = self.opener(&opening, &stat);
         let inode = Arc::clone(&opening.inode);
         let handle = match leave {
             Leave::ToRead(admitted) => Handle::Reader(Arc::new(self.reader(opening, admitted)?)),
@@ -225,14 +246,26 @@ impl Vfs {
 
     /// Whoever has a file open is given the pages that those read who have it verified, so that all reads must
     /// come to us where some are.
-    fn opener(&self, opening: &Opening, identity: &Identity) -> Opener {
+    fn opener(&self, opening: &Opening, stat: &Stat) -> Opener {
+        let identity = &stat.identity;
         match opening.access {
             OFlags::RDONLY if self.gate.verifies_reads() => Opener::VerifiedReader,
             OFlags::RDONLY => Opener::Reader { passes: self.may_pass(opening, identity) },
             OFlags::RDWR if !opening.truncates && identity.size > 0 => Opener::Changer,
-            OFlags::RDWR => Opener::Writer { maps: true },
-            _ => Opener::Writer { maps: false },
+            OFlags::RDWR => Opener::Maker,
+            _ if opening.truncates => self.writer_alone(opening.caller, opening.flags, stat.mode()),
+            _ => Opener::Writer { past: None },
         }
+    }
+
+    /// Who writes what begins with it, and never reads nor maps it: the kernel may do so by itself where the file is
+    /// read again in the end. Where some reads are verified all must come to us; and direct I/O, of which a store demands
+    /// more than we do.
+    pub(super) fn writer_alone(&self, caller: Caller, flags: OFlags, mode: Mode) -> Opener {
+        let must_come_to_us = self.gate.verifies_reads() || flags.contains(OFlags::DIRECT);
+        let keeps_set_id = sets_id(mode) && caller.uid != SUPERUSER;
+        let passes = self.options.capture == Capture::Reread && !must_come_to_us && !keeps_set_id;
+        Opener::Writer { past: passes.then_some(caller.uid) }
     }
 
     /// Whether the kernel may read the file by itself: only what nobody can change through the mount. A mapping of
@@ -264,11 +297,27 @@ impl Vfs {
         let file = handle.file()?;
         let shortcut = || self.options.passthrough.then(|| shortcut(file)).flatten();
         let (on_way, way) = inode.enter_way(opener, shortcut)?;
-        if let (Way::PassthroughDirect(_), Ok(writer)) = (&way, handle.writer()) {
+        if let (Way::Passthrough(_) | Way::PassthroughDirect(_), Ok(writer)) =
+            (&way, handle.writer())
+        {
             writer.set_beside_passthrough();
+            self.let_write_past(&inode, writer)?;
         }
         let handle = self.handles.insert_on_way(handle, Some(on_way));
         Ok(Given { handle, way, page_cache, flushes })
+    }
+
+    /// Where somebody writes past us, the run of everybody who writes knows the file at the end only.
+    ///
+    /// # Errors
+    /// [`Error::InUse`] when it was given a set-id bit meanwhile, which a user would not take away from it.
+    fn let_write_past(&self, inode: &Inode, writer: &WriteHandle) -> Result<(), Error> {
+        let Some(user) = inode.written_past() else { return Ok(()) };
+        if user != SUPERUSER && sets_id(self.backing.stat(inode.node.as_fd())?.mode()) {
+            return Err(Error::InUse);
+        }
+        writer.write_past();
+        Ok(())
     }
 
     fn reader(&self, opening: Opening, mut admitted: Admitted) -> Result<ReadHandle, Error> {
@@ -462,13 +511,14 @@ impl Vfs {
         &self,
         opening: &Opening,
         admitted: Option<&Admitted>,
-    ) -> Result<(PageCache, Identity), Error> {
+    ) -> Result<(PageCache, Stat), Error> {
         let mut content = opening.regular.tracked.content();
-        let now = self.backing.stat(opening.opened.file.as_fd())?.identity;
+        let stat = self.backing.stat(opening.opened.file.as_fd())?;
+        let now = stat.identity;
         let kept = content.cached == Some(now);
         content.cached = Some(now);
         let vouched = admitted.is_some_and(Admitted::is_of_the_store);
-        Ok((if kept && !vouched { PageCache::Keep } else { PageCache::Drop }, now))
+        Ok((if kept && !vouched { PageCache::Keep } else { PageCache::Drop }, stat))
     }
 }
 
@@ -478,13 +528,9 @@ impl Ready {
     }
 
     /// A file that was just made.
-    pub(super) fn made(inode: Arc<Inode>, writer: WriteHandle) -> Self {
+    pub(super) fn made(inode: Arc<Inode>, opener: Opener, writer: WriteHandle) -> Self {
         let handle = Handle::Writer(Arc::new(writer));
-        Self {
-            handle,
-            opener: Some((inode, Opener::Writer { maps: true })),
-            page_cache: PageCache::Drop,
-        }
+        Self { handle, opener: Some((inode, opener)), page_cache: PageCache::Drop }
     }
 }
 

@@ -6,6 +6,7 @@
 //!
 //! ```text
 //!  None --reads what nobody can change-> Passthrough
+//!  None --writes what is read again----> Passthrough
 //!  None --writes what it began---------> Direct
 //!  None --any other--------------------> Cached
 //!
@@ -33,8 +34,10 @@ pub(crate) enum Opener {
     Reader { passes: bool },
     /// Reads, and each read is verified.
     VerifiedReader,
-    /// Writes what begins with it, or never reads. Who reads as well `maps`, or may.
-    Writer { maps: bool },
+    /// Writes and never reads, so that it maps nothing. Some may begin to pass us, as a user of this number.
+    Writer { past: Option<u32> },
+    /// Writes what begins with it, and reads.
+    Maker,
     /// Reads and changes what is there.
     Changer,
 }
@@ -60,6 +63,8 @@ pub(crate) struct Ways<S>(Option<Common<S>>);
 struct Common<S> {
     opens: u64,
     way: Way<S>,
+    /// The user who began with it and writes past us.
+    written_past: Option<u32>,
 }
 
 impl<S> Default for Ways<S> {
@@ -85,8 +90,18 @@ impl<S: Clone + Debug> Ways<S> {
             return Ok(way);
         }
         let way = Way::begun_by(opener, shortcut);
-        self.0 = Some(Common { opens: 1, way: way.clone() });
+        let written_past = match (opener, &way) {
+            (Opener::Writer { past }, Way::Passthrough(_)) => past,
+            _ => None,
+        };
+        self.0 = Some(Common { opens: 1, way: way.clone(), written_past });
         Ok(way)
+    }
+
+    /// As which user somebody may write past us: as long as that one has the file open, or anybody who came
+    /// meanwhile.
+    pub(crate) fn written_past(&self) -> Option<u32> {
+        self.0.as_ref().and_then(|common| common.written_past)
     }
 
     /// One who has the file open closes it.
@@ -104,7 +119,8 @@ impl<S: Clone> Way<S> {
     fn begun_by(opener: Opener, shortcut: impl FnOnce() -> Option<S>) -> Self {
         match opener {
             Opener::Reader { passes: true } => shortcut().map_or(Self::Cached, Self::Passthrough),
-            Opener::Writer { .. } => Self::Direct,
+            Opener::Writer { past: Some(_) } => shortcut().map_or(Self::Direct, Self::Passthrough),
+            Opener::Writer { past: None } | Opener::Maker => Self::Direct,
             Opener::Reader { passes: false } | Opener::VerifiedReader | Opener::Changer => {
                 Self::Cached
             }
@@ -113,11 +129,10 @@ impl<S: Clone> Way<S> {
 
     fn joined_by(&self, opener: Opener) -> Result<Self, Error> {
         match (self, opener) {
-            (
-                Self::Passthrough(_),
-                Opener::VerifiedReader | Opener::Changer | Opener::Writer { maps: true },
-            ) => Err(Error::InUse),
-            (Self::Passthrough(shortcut), Opener::Writer { maps: false }) => {
+            (Self::Passthrough(_), Opener::VerifiedReader | Opener::Changer | Opener::Maker) => {
+                Err(Error::InUse)
+            }
+            (Self::Passthrough(shortcut), Opener::Writer { .. }) => {
                 Ok(Self::PassthroughDirect(shortcut.clone()))
             }
             (way, _) => Ok(way.clone()),
@@ -142,6 +157,8 @@ mod tests {
     #[derive(Clone, Copy, Debug)]
     struct Open {
         way: Way<u32>,
+        /// Writes past us.
+        passes: bool,
         mapped: bool,
         closed: bool,
     }
@@ -196,12 +213,13 @@ mod tests {
         Hear(usize),
     }
 
-    const OPENERS: [Opener; 6] = [
+    const OPENERS: [Opener; 7] = [
         Opener::Reader { passes: true },
         Opener::Reader { passes: false },
         Opener::VerifiedReader,
-        Opener::Writer { maps: false },
-        Opener::Writer { maps: true },
+        Opener::Writer { past: Some(0) },
+        Opener::Writer { past: None },
+        Opener::Maker,
         Opener::Changer,
     ];
 
@@ -241,8 +259,7 @@ mod tests {
                     Some(*made)
                 };
                 let Ok(way) = ways.enter(opener, shortcut) else {
-                    let refused =
-                        matches!(opener, Opener::Reader { .. } | Opener::Writer { maps: false });
+                    let refused = matches!(opener, Opener::Reader { .. } | Opener::Writer { .. });
                     assert!(!refused, "{opener:?}");
                     return true;
                 };
@@ -250,12 +267,15 @@ mod tests {
                 if opener == Opener::VerifiedReader {
                     assert!(matches!(way, Way::Cached | Way::Direct), "its reads come to us");
                 }
-                let maps = matches!(opener, Opener::Changer | Opener::Writer { maps: true });
+                let maps = matches!(opener, Opener::Changer | Opener::Maker);
                 assert!(!maps || matches!(way, Way::Cached | Way::Direct), "what it maps is ours");
-                open.push(Open { way, mapped: false, closed: false });
+                let passes = matches!((opener, way), (Opener::Writer { .. }, Way::Passthrough(_)));
+                assert!(!passes || ways.written_past().is_some());
+                open.push(Open { way, passes, mapped: false, closed: false });
             }
             Step::Map(n) => {
-                if open[n].mapped || open[n].closed {
+                // The kernel maps nothing that is not open for reading.
+                if open[n].mapped || open[n].closed || open[n].passes {
                     return false;
                 }
                 assert!(kernel.map(open[n].way).is_some(), "{kernel:?} {open:?}");
@@ -274,6 +294,8 @@ mod tests {
                 }
                 ways.leave();
                 open.remove(n);
+                let written_past = open.iter().any(|open| open.passes);
+                assert!(!written_past || ways.written_past().is_some(), "{open:?}");
             }
         }
         true
@@ -281,7 +303,8 @@ mod tests {
 
     impl Ways<u32> {
         fn copied(&self) -> Self {
-            Self(self.0.as_ref().map(|common| Common { opens: common.opens, way: common.way }))
+            let copied = |common: &Common<u32>| Common { way: common.way, ..*common };
+            Self(self.0.as_ref().map(copied))
         }
     }
 
@@ -317,7 +340,7 @@ mod tests {
     fn the_last_one_to_close_leaves_nothing() {
         let mut ways = Ways::default();
         for _ in 0..2 {
-            assert_eq!(ways.enter(Opener::Writer { maps: true }, || Some(1)), Ok(Way::Direct));
+            assert_eq!(ways.enter(Opener::Maker, || Some(1)), Ok(Way::Direct));
             assert_eq!(ways.enter(Opener::Changer, || Some(1)), Ok(Way::Direct));
             ways.leave();
             assert_eq!(ways.enter(Opener::Reader { passes: true }, || Some(1)), Ok(Way::Direct));

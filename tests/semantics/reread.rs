@@ -1,0 +1,165 @@
+//! Files that the kernel writes past us: they are read again, and their digests are true.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test looks at the clock to see that somebody was waited for"
+)]
+
+use std::{
+    fs::{self, File},
+    io::{BufRead, BufReader, Write},
+    os::unix::fs::{FileExt, PermissionsExt},
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::{fs::FallocateFlags, io::Errno};
+
+use crate::{
+    common::{Scratch, can_mount},
+    gate::{append, errno, read_write},
+};
+
+const MIB: usize = 1 << 20;
+
+/// As long as it takes to read behind.
+const CATCH_UP: Duration = Duration::from_millis(60);
+
+/// Bytes that no two pieces have in common.
+fn pattern(length: usize, seed: u32) -> Vec<u8> {
+    let words = (seed..).map(|word| word.wrapping_mul(0x9E37_79B1));
+    words.flat_map(u32::to_le_bytes).take(length).collect()
+}
+
+#[test]
+fn what_the_kernel_wrote_by_itself_has_the_digests_of_the_store() {
+    if !can_mount() {
+        return;
+    }
+    let scratch = Scratch::rereading();
+    for length in [0, 1, 64 << 10, (64 << 10) + 1, MIB, 5 * MIB + 3, 40 * MIB] {
+        fs::write(scratch.path(&format!("at-once-{length}")), pattern(length, 1)).unwrap();
+    }
+    let mut slow = File::create(scratch.path("slow")).unwrap();
+    for number in 0..12 {
+        slow.write_all(&pattern(MIB, number << 20)).unwrap();
+        thread::sleep(CATCH_UP / 3);
+    }
+    drop(slow);
+    assert_eq!(scratch.check_digests().len(), 8);
+}
+
+#[test]
+fn what_is_changed_after_it_was_read_behind_the_writer_is_read_again() {
+    if !can_mount() {
+        return;
+    }
+    let scratch = Scratch::rereading();
+    let written = |name: &str| {
+        let mut file = File::create(scratch.path(name)).unwrap();
+        file.write_all(&pattern(9 * MIB, 7)).unwrap();
+        thread::sleep(CATCH_UP);
+        file
+    };
+    written("patched").write_all_at(b"header", 3 * MIB as u64).unwrap();
+    written("cut").set_len(2 * MIB as u64 + 3).unwrap();
+    let cut_and_grown = written("cut-and-grown");
+    cut_and_grown.set_len(MIB as u64).unwrap();
+    cut_and_grown.write_all_at(&pattern(9 * MIB, 8), MIB as u64 - 5).unwrap();
+    let punched = written("punched");
+    let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    rustix::fs::fallocate(&punched, hole, MIB as u64, MIB as u64).unwrap();
+    let joined = written("joined");
+    append(&scratch.path("joined")).unwrap().write_all(b"by another").unwrap();
+    joined.write_all_at(b"and back", 0).unwrap();
+    drop((cut_and_grown, punched, joined));
+    // As safetensors does: full length first.
+    let filled = File::create(scratch.path("filled")).unwrap();
+    filled.set_len(9 * MIB as u64).unwrap();
+    thread::sleep(CATCH_UP);
+    filled.write_all_at(&pattern(9 * MIB, 9), 0).unwrap();
+    drop(filled);
+    assert_eq!(scratch.check_digests().len(), 6);
+}
+
+#[test]
+fn who_could_map_what_is_written_past_us_is_refused_until_the_writer_has_closed_it() {
+    if !can_mount() {
+        return;
+    }
+    let scratch = Scratch::rereading();
+    let path = scratch.path("f");
+    let mut writer = File::create(&path).unwrap();
+    writer.write_all(b"bytes").unwrap();
+    let since = Instant::now();
+    assert_eq!(errno(read_write(&path)), Some(Errno::TXTBSY.raw_os_error()));
+    assert!(since.elapsed() > Duration::from_millis(500), "a close may be on its way");
+    assert_eq!(fs::read(&path).unwrap(), b"bytes");
+    drop(writer);
+    for number in 0..100 {
+        fs::write(&path, number.to_string()).unwrap();
+        read_write(&path).unwrap().write_all(b"0").unwrap();
+        let expected = number.to_string().split_off(1);
+        assert_eq!(fs::read_to_string(&path).unwrap(), format!("0{expected}"));
+    }
+    scratch.check_digests();
+}
+
+#[test]
+fn who_writes_on_past_us_when_the_stage_has_ended_leaves_true_digests() {
+    if !can_mount() {
+        return;
+    }
+    let mut scratch = Scratch::rereading();
+    let path = scratch.path("f");
+    let mut first = File::create(&path).unwrap();
+    first.write_all(&pattern(3 * MIB, 1)).unwrap();
+    let (earlier, facts) = scratch.begin("next");
+    let mut second = append(&path).unwrap();
+    second.write_all(&pattern(MIB, 2)).unwrap();
+    first.write_all_at(b"once more", 5).unwrap();
+    drop(second);
+    first.write_all_at(b"and once more", 2 * MIB as u64).unwrap();
+    drop(first);
+    scratch.check_digests();
+    let left_out = earlier.quiesce(&attestfs_fs::Scope::Run, Duration::from_secs(20));
+    assert_eq!(left_out, []);
+    let stored = crate::common::digests_of(&scratch.stored("f"));
+    assert!(facts.sealed().values().all(|digests| *digests == stored));
+}
+
+#[test]
+fn nobody_gives_a_set_id_bit_to_what_another_user_writes_past_us() {
+    if !can_mount() {
+        return;
+    }
+    let scratch = Scratch::rereading();
+    let directory = scratch.path("shared");
+    fs::create_dir(&directory).unwrap();
+    for open in [scratch.path(".."), directory.clone()] {
+        fs::set_permissions(open, fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    let path = directory.join("f");
+    let mut user = Command::new("setpriv");
+    user.args(["--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-c"])
+        .arg(format!("exec > '{}'; echo x; echo made >&2; read end; echo y", path.display()))
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut user = user.spawn().unwrap();
+    let mut told = String::new();
+    BufReader::new(user.stderr.take().unwrap()).read_line(&mut told).unwrap();
+    assert_eq!(told, "made\n");
+    let set_id = || fs::set_permissions(&path, fs::Permissions::from_mode(0o4755));
+    assert_eq!(errno(set_id()), Some(Errno::TXTBSY.raw_os_error()));
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o644);
+    user.stdin.take().unwrap().write_all(b"\n").unwrap();
+    assert!(user.wait().unwrap().success());
+    assert_eq!(fs::read(&path).unwrap(), b"x\ny\n");
+    // Who may keep the bit when he writes may set it.
+    let mut root = File::create(scratch.path("root")).unwrap();
+    root.set_permissions(fs::Permissions::from_mode(0o4755)).unwrap();
+    root.write_all(b"x").unwrap();
+    drop(root);
+    scratch.check_digests();
+}

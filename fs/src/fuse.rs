@@ -43,7 +43,8 @@ pub(crate) fn session(vfs: Arc<Vfs>, device: OwnedFd, threads: usize) -> io::Res
     let mut config = Config::default();
     config.acl = SessionACL::All;
     config.n_threads = Some(threads.max(1));
-    let adapter = Adapter { vfs, shortcuts: Arc::default(), waiting: Arc::default() };
+    let shortcuts = Arc::new(Shortcuts::new(vfs.capture()));
+    let adapter = Adapter { vfs, shortcuts, waiting: Arc::default() };
     let session = Session::from_fd(adapter, device, SessionACL::All, config)?;
     Ok(Service(session))
 }

@@ -223,7 +223,8 @@ impl Meter {
         registry.register("fuse_requests_under_way", help, self.under_way.clone());
         let help = "What was read through the mounts";
         registry.register_with_unit("fuse_read", help, Unit::Bytes, self.read.clone());
-        let help = "Times that the kernel was shown a file of the store to read it by itself";
+        let help =
+            "Times that the kernel was shown a file of the store to read or write it by itself";
         registry.register("passthrough_files", help, self.passed.clone());
         let help = "What was written through the mounts, copies inside the store included";
         registry.register_with_unit("fuse_written", help, Unit::Bytes, self.written.clone());

@@ -22,6 +22,7 @@ use super::{
 use crate::{
     config::{Environment, StateDir},
     gate::gate,
+    passthrough,
     session::{
         SessionError, Tree, TreeLock, Trees, normal, open_key, refuse_misplaced, refuse_mounted,
         state_for,
@@ -69,6 +70,7 @@ impl Plan {
         if options.stage.is_some() && options.read_only {
             return Err(ServeError::StageOfReadOnly);
         }
+        passthrough::check(options.capture, environment)?;
         match (&options.places, &options.receive) {
             (Some(places), _) => Self::of_places(options, places, environment),
             (None, Some(socket)) => Self::handed_over(options, socket, environment),

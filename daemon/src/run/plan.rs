@@ -19,6 +19,7 @@ use crate::{
     gate::gate,
     lock::{DataLock, LockOptions},
     metrics::{Address, wanted},
+    passthrough,
     session::{
         Assignment, Console, Description, SessionError, Tree, Trees, normal, open_key,
         refuse_misplaced, refuse_mounted, resolved, state_for,
@@ -93,6 +94,7 @@ impl Plan {
         environment: &Environment,
         console: Console,
     ) -> Result<Self, RunError> {
+        passthrough::check(options.capture, environment)?;
         let trees = open_trees(&options.dirs)?;
         let is_below = |path: &Path| trees.containing(path).is_some();
         descriptors::refuse_inherited(is_below)?;

@@ -55,6 +55,10 @@ impl Stat {
         Mode::from_raw_mode(u32::from(self.statx.stx_mode))
     }
 
+    fn of(statx: Statx, filesystem: Filesystem) -> Self {
+        Self { statx, identity: Identity::from_statx(filesystem, &statx) }
+    }
+
     /// Regular file, directory, ..
     pub fn kind(&self) -> FileType {
         FileType::from_raw_mode(u32::from(self.statx.stx_mode))
@@ -62,8 +66,12 @@ impl Stat {
 
     /// `makedev` of the device that holds the inode.
     pub fn device(&self) -> u64 {
-        rustix::fs::makedev(self.statx.stx_dev_major, self.statx.stx_dev_minor)
+        device_of(&self.statx)
     }
+}
+
+fn device_of(statx: &Statx) -> u64 {
+    rustix::fs::makedev(statx.stx_dev_major, statx.stx_dev_minor)
 }
 
 /// One entry of a directory.
@@ -96,6 +104,8 @@ pub trait Backing: Debug + Send + Sync {
     /// root as well. XDEV when it leads out.
     fn follow(&self, path: &Path) -> Result<PathBuf>;
     fn stat(&self, file: BorrowedFd<'_>) -> Result<Stat>;
+    /// What `stat` says of a name in a directory, by one look; of a symbolic link itself.
+    fn stat_entry(&self, parent: &Node, name: &OsStr) -> Result<Stat>;
     /// Whether this process may write to it, as far as permissions go.
     fn may_write(&self, node: &Node) -> bool;
     /// `flags` may hold an access mode and nothing else.
@@ -161,13 +171,19 @@ impl Directory {
         Self { root, filesystems: Mutex::default() }
     }
 
-    fn filesystem(&self, device: u64, file: BorrowedFd<'_>) -> Result<Filesystem> {
-        let mut known = self.filesystems.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(filesystem) = known.get(&device) {
-            return Ok(*filesystem);
+    /// The filesystem of a file of which `statx` says this, if it was met before.
+    fn known_filesystem(&self, statx: &Statx) -> Option<Filesystem> {
+        let known = self.filesystems.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(&device_of(statx)).copied()
+    }
+
+    fn filesystem(&self, statx: &Statx, file: BorrowedFd<'_>) -> Result<Filesystem> {
+        if let Some(known) = self.known_filesystem(statx) {
+            return Ok(known);
         }
         let filesystem = Filesystem::of(file)?;
-        known.insert(device, filesystem);
+        let mut known = self.filesystems.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(device_of(statx), filesystem);
         Ok(filesystem)
     }
 }
@@ -198,9 +214,18 @@ impl Backing for Directory {
 
     fn stat(&self, file: BorrowedFd<'_>) -> Result<Stat> {
         let statx = rustix::fs::statx(file, c"", AtFlags::EMPTY_PATH, STAT_MASK)?;
-        let device = rustix::fs::makedev(statx.stx_dev_major, statx.stx_dev_minor);
-        let filesystem = self.filesystem(device, file)?;
-        Ok(Stat { statx, identity: Identity::from_statx(filesystem, &statx) })
+        let filesystem = self.filesystem(&statx, file)?;
+        Ok(Stat::of(statx, filesystem))
+    }
+
+    fn stat_entry(&self, parent: &Node, name: &OsStr) -> Result<Stat> {
+        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+        let statx = rustix::fs::statx(parent, name, flags, STAT_MASK)?;
+        match self.known_filesystem(&statx) {
+            Some(filesystem) => Ok(Stat::of(statx, filesystem)),
+            // By now the name may be another file's.
+            None => self.stat(self.lookup(parent, name)?.as_fd()),
+        }
     }
 
     fn may_write(&self, node: &Node) -> bool {

@@ -42,6 +42,10 @@ impl Backing for ReadOnly {
         self.0.stat(file)
     }
 
+    fn stat_entry(&self, parent: &Node, name: &OsStr) -> Result<Stat> {
+        self.0.stat_entry(parent, name)
+    }
+
     fn may_write(&self, _: &Node) -> bool {
         false
     }

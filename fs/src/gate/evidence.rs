@@ -1,8 +1,10 @@
 //! What publications left around a file: read beneath the backing store's root, following no link.
 
 use std::{
-    fs::File,
-    os::{fd::AsFd, unix::ffi::OsStrExt},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::ffi::OsStrExt,
+    },
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -30,54 +32,41 @@ pub(super) type Beneath = [Option<Identity>; 2];
 #[derive(Debug)]
 pub(super) struct Library(Mutex<Recent<Beneath, Arc<Beside>>>);
 
-/// What lies around one file, found and not read yet.
+/// What lies around one file, looked at and not read yet.
 #[derive(Debug)]
 pub(super) struct Evidence<'a> {
     backing: &'a dyn Backing,
-    origin: &'a Path,
+    relative: &'a Path,
     /// The nearest first.
     shelves: Vec<Shelf>,
 }
 
-/// One directory that the file lies in or below.
+/// One directory that the file lies in or below, as it was looked at.
 #[derive(Debug)]
 struct Shelf {
-    directory: PathBuf,
-    name: PathBuf,
-    pieces: [Option<Piece>; 2],
-}
-
-#[derive(Debug)]
-struct Piece {
-    node: Node,
-    identity: Identity,
+    /// None of what is no directory any more, or lies behind a symbolic link.
+    node: Option<Node>,
+    identities: Beneath,
 }
 
 impl<'a> Evidence<'a> {
-    /// Looks around the file at `relative` in the tree that statements call `origin`.
+    /// Looks around the file at `relative`, which costs some system calls at each open of a guarded file:
+    /// nothing is opened but the directories.
     ///
     /// # Errors
     /// Something is there, or may be, and cannot be looked at.
     pub(super) fn around(
         backing: &'a dyn Backing,
-        origin: &'a Path,
-        relative: &Path,
+        relative: &'a Path,
     ) -> Result<Self, Unavailable> {
-        let mut shelves = Vec::new();
-        for directory in relative.ancestors().skip(1) {
-            let name = relative.strip_prefix(directory).unwrap_or(relative).to_owned();
-            let pieces = [
-                find(backing, &directory.join(MODEL_SIGNATURE_FILE))?,
-                find(backing, &directory.join(CLAIMS_FILE))?,
-            ];
-            shelves.push(Shelf { directory: directory.to_owned(), name, pieces });
-        }
-        Ok(Self { backing, origin, shelves })
+        let directories = relative.ancestors().skip(1);
+        let shelves = directories.map(|directory| Shelf::at(backing, directory));
+        Ok(Self { backing, relative, shelves: shelves.collect::<Result<_, _>>()? })
     }
 
     /// What the evidence is: another as soon as any of it changes.
     pub(super) fn identities(&self) -> Vec<Beneath> {
-        self.shelves.iter().map(Shelf::identities).collect()
+        self.shelves.iter().map(|shelf| shelf.identities).collect()
     }
 
     /// Whether it will be known by other identities when it changes from `now` on.
@@ -85,50 +74,70 @@ impl<'a> Evidence<'a> {
         self.shelves.iter().all(|shelf| shelf.is_settled(now))
     }
 
-    /// Reads it.
+    /// Reads it, in the tree that statements call `origin`.
     ///
     /// # Errors
     /// It cannot be read, or changes meanwhile.
     pub(super) fn read(
         &self,
+        origin: &Path,
         library: &Library,
         now: Timestamp,
     ) -> Result<Vec<Around>, Unavailable> {
-        let filled = self.shelves.iter().filter(|shelf| shelf.pieces.iter().any(Option::is_some));
+        let directories = self.relative.ancestors().skip(1);
+        let filled = directories.zip(&self.shelves).filter(|(_, shelf)| !shelf.is_empty());
         filled
-            .map(|shelf| {
+            .map(|(directory, shelf)| {
+                let name = self.relative.strip_prefix(directory).unwrap_or(self.relative);
                 Ok(Around {
-                    root: spell(&self.absolute(&shelf.directory)),
-                    name: spell(&shelf.name),
+                    root: spell(&absolute(origin, directory)),
+                    name: spell(name),
                     beside: library.beside(self.backing, shelf, now)?,
                 })
             })
             .collect()
     }
+}
 
-    /// What statements call the file.
-    pub(super) fn path_of(&self, relative: &Path) -> String {
-        spell(&self.origin.join(relative))
-    }
+/// What statements call the file at `relative` in the tree `origin`.
+pub(super) fn path_of(origin: &Path, relative: &Path) -> String {
+    spell(&origin.join(relative))
+}
 
-    fn absolute(&self, directory: &Path) -> PathBuf {
-        // Joining nothing would end in a slash.
-        if directory == Path::new("") {
-            self.origin.to_owned()
-        } else {
-            self.origin.join(directory)
-        }
-    }
+fn absolute(origin: &Path, directory: &Path) -> PathBuf {
+    // Joining nothing would end in a slash.
+    if directory == Path::new("") { origin.to_owned() } else { origin.join(directory) }
 }
 
 impl Shelf {
-    fn identities(&self) -> Beneath {
-        self.pieces.each_ref().map(|piece| piece.as_ref().map(|piece| piece.identity))
+    fn at(backing: &dyn Backing, directory: &Path) -> Result<Self, Unavailable> {
+        let is_root = directory == Path::new("");
+        let node = if is_root { backing.root() } else { backing.resolve(directory) };
+        let Some(node) = if_there(node)? else {
+            return Ok(Self { node: None, identities: [None; 2] });
+        };
+        let look = |name: &str| identity_of(backing, &node, name);
+        let identities = [look(MODEL_SIGNATURE_FILE)?, look(CLAIMS_FILE)?];
+        Ok(Self { node: Some(node), identities })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.identities.iter().all(Option::is_none)
     }
 
     fn is_settled(&self, now: Timestamp) -> bool {
-        let mut identities = self.identities().into_iter().flatten();
+        let mut identities = self.identities.iter().flatten();
         identities.all(|identity| identity.settles_in(now).is_zero())
+    }
+
+    /// What lies there, in the order of the identities.
+    fn read(&self, backing: &dyn Backing) -> Result<[Option<Vec<u8>>; 2], Unavailable> {
+        let Some(node) = &self.node else { return Ok([None, None]) };
+        let read = |name: &str, identity: Option<Identity>, length_max: usize| {
+            identity.map(|known| read_entry(backing, (node, name), &known, length_max)).transpose()
+        };
+        let [model, claims] = self.identities;
+        Ok([read(MODEL_SIGNATURE_FILE, model, BUNDLE_MAX)?, read(CLAIMS_FILE, claims, CLAIMS_MAX)?])
     }
 }
 
@@ -145,51 +154,68 @@ impl Library {
         shelf: &Shelf,
         now: Timestamp,
     ) -> Result<Arc<Beside>, Unavailable> {
-        let identities = shelf.identities();
-        if let Some(known) = self.0.lock().get(&identities) {
+        if let Some(known) = self.0.lock().get(&shelf.identities) {
             return Ok(known);
         }
-        let [model, claims] = &shelf.pieces;
-        let model = model.as_ref().map(|piece| piece.read(backing, BUNDLE_MAX)).transpose()?;
-        let claims = claims.as_ref().map(|piece| piece.read(backing, CLAIMS_MAX)).transpose()?;
+        let [model, claims] = shelf.read(backing)?;
         let beside = Arc::new(Beside::parse(model.as_deref(), claims.as_deref()));
         let length = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, |bytes| bytes.len() as u64);
         let weight = length(&model) + length(&claims);
         if shelf.is_settled(now) {
-            self.0.lock().insert(identities, Arc::clone(&beside), weight);
+            self.0.lock().insert(shelf.identities, Arc::clone(&beside), weight);
         }
         Ok(beside)
     }
 }
 
-impl Piece {
-    /// A byte more than `length_max` is read, so that whoever parses it sees that it is too long.
-    fn read(&self, backing: &dyn Backing, length_max: usize) -> Result<Vec<u8>, Unavailable> {
-        let file = backing.open(&self.node, OFlags::RDONLY).map_err(unavailable)?;
-        let length = usize::try_from(self.identity.size).unwrap_or(usize::MAX);
-        let mut bytes = vec![0; length.min(length_max.saturating_add(1))];
-        let count = backing.read_at(&file, &mut bytes, 0).map_err(unavailable)?;
-        if count < bytes.len() || self.has_changed(backing, &file)? {
-            return Err(Unavailable("an attestation beside the file is just being written".into()));
-        }
-        Ok(bytes)
-    }
+/// Reads what has this name, if it still is what it was. A byte more than `length_max` is read, so that whoever parses
+/// it sees that it is too long.
+fn read_entry(
+    backing: &dyn Backing,
+    (directory, name): (&Node, &str),
+    identity: &Identity,
+    length_max: usize,
+) -> Result<Vec<u8>, Unavailable> {
+    let node = backing.lookup(directory, name.as_ref()).map_err(unavailable)?;
+    // Of a pipe that took the name, not even to open it would end.
+    check_identity(backing, node.as_fd(), identity)?;
+    let file = backing.open(&node, OFlags::RDONLY).map_err(unavailable)?;
+    let length = usize::try_from(identity.size).unwrap_or(usize::MAX);
+    let mut bytes = vec![0; length.min(length_max.saturating_add(1))];
+    let count = backing.read_at(&file, &mut bytes, 0).map_err(unavailable)?;
+    check_identity(backing, file.as_fd(), identity)?;
+    if count < bytes.len() { Err(just_written()) } else { Ok(bytes) }
+}
 
-    fn has_changed(&self, backing: &dyn Backing, file: &File) -> Result<bool, Unavailable> {
-        Ok(backing.stat(file.as_fd()).map_err(unavailable)?.identity != self.identity)
-    }
+fn check_identity(
+    backing: &dyn Backing,
+    file: BorrowedFd<'_>,
+    identity: &Identity,
+) -> Result<(), Unavailable> {
+    let now = backing.stat(file).map_err(unavailable)?.identity;
+    if now == *identity { Ok(()) } else { Err(just_written()) }
 }
 
 /// What is no regular file counts as not there.
-fn find(backing: &dyn Backing, path: &Path) -> Result<Option<Piece>, Unavailable> {
-    let node = match backing.resolve(path) {
-        Ok(node) => node,
-        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
-        Err(errno) => return Err(unavailable(errno)),
-    };
-    let stat = backing.stat(node.as_fd()).map_err(unavailable)?;
-    let regular = stat.kind() == FileType::RegularFile;
-    Ok(regular.then_some(Piece { node, identity: stat.identity }))
+fn identity_of(
+    backing: &dyn Backing,
+    directory: &Node,
+    name: &str,
+) -> Result<Option<Identity>, Unavailable> {
+    let stat = if_there(backing.stat_entry(directory, name.as_ref()))?;
+    Ok(stat.filter(|stat| stat.kind() == FileType::RegularFile).map(|stat| stat.identity))
+}
+
+fn if_there<T>(found: Result<T, Errno>) -> Result<Option<T>, Unavailable> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+        Err(errno) => Err(unavailable(errno)),
+    }
+}
+
+fn just_written() -> Unavailable {
+    Unavailable("an attestation beside the file is just being written".into())
 }
 
 fn unavailable(errno: Errno) -> Unavailable {
@@ -205,7 +231,11 @@ const EVIDENCE_BYTES_MAX: u64 = 256 << 20;
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::fd::OwnedFd, time::Duration};
+    use std::{
+        fs::{self, File},
+        os::{fd::OwnedFd, unix::fs::symlink},
+        time::Duration,
+    };
 
     use super::*;
     use crate::backing::Directory;
@@ -219,12 +249,48 @@ mod tests {
         let changed = Timestamp::from_nanosecond(changed.into()).unwrap();
         let backing = Directory::new(OwnedFd::from(File::open(directory.path()).unwrap()));
         let origin = Path::new("/origin");
-        let evidence = Evidence::around(&backing, origin, Path::new("w.pt")).unwrap();
+        let evidence = Evidence::around(&backing, Path::new("w.pt")).unwrap();
         for (later, remembered) in [(0, false), (19, false), (20, true)] {
             let (library, now) = (Library::default(), changed + Duration::from_millis(later));
-            evidence.read(&library, now).unwrap();
+            evidence.read(origin, &library, now).unwrap();
             let known = library.0.lock().get(&evidence.identities()[0]).is_some();
             assert_eq!((known, evidence.is_settled(now)), (remembered, remembered), "{later}");
         }
+    }
+
+    #[test]
+    fn what_lies_behind_a_link_or_is_no_file_does_not_count() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |path: &str| directory.path().join(path);
+        fs::create_dir_all(at("real/below")).unwrap();
+        fs::create_dir(at("real/below").join(CLAIMS_FILE)).unwrap();
+        fs::write(at("real").join(MODEL_SIGNATURE_FILE), b"").unwrap();
+        symlink("real", at("linked")).unwrap();
+        symlink(Path::new("real").join(MODEL_SIGNATURE_FILE), at(MODEL_SIGNATURE_FILE)).unwrap();
+        let backing = Directory::new(OwnedFd::from(File::open(directory.path()).unwrap()));
+        let seen = |path: &str| {
+            let evidence = Evidence::around(&backing, Path::new(path)).unwrap();
+            let identities = evidence.identities().into_iter();
+            identities.map(|beneath| beneath.map(|identity| identity.is_some())).collect::<Vec<_>>()
+        };
+        assert_eq!(seen("real/below/w.pt"), [[false, false], [true, false], [false, false]]);
+        assert_eq!(seen("linked/w.pt"), [[false, false]; 2]);
+        assert_eq!(seen("gone/w.pt"), [[false, false]; 2]);
+        assert_eq!(seen("real/model.sig/w.pt"), [[false, false], [true, false], [false, false]]);
+    }
+
+    #[test]
+    fn evidence_that_is_replaced_before_it_is_read_is_unavailable() {
+        let directory = tempfile::tempdir().unwrap();
+        let claims = directory.path().join(CLAIMS_FILE);
+        fs::write(&claims, b"").unwrap();
+        let backing = Directory::new(OwnedFd::from(File::open(directory.path()).unwrap()));
+        let evidence = Evidence::around(&backing, Path::new("w.pt")).unwrap();
+        let read = || evidence.read(Path::new("/"), &Library::default(), Timestamp::UNIX_EPOCH);
+        assert_eq!(read().unwrap().len(), 1);
+        fs::remove_file(&claims).unwrap();
+        assert!(read().is_err());
+        fs::write(&claims, b"").unwrap();
+        assert!(read().is_err());
     }
 }

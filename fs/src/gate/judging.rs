@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use super::{
     demands::Guarded,
-    evidence::{Beneath, Evidence, Library},
+    evidence::{Beneath, Evidence, Library, path_of},
     recent::Recent,
     verdict::Stop,
     wanted::{Patience, Wanted},
@@ -84,7 +84,7 @@ impl Judging {
         let Asked { wanted, content, source, now, patience } = *asked;
         let relative = name.relative();
         let backing = wanted.opened.backing.as_ref();
-        let looked = Evidence::around(backing, wanted.origin, &relative)
+        let looked = Evidence::around(backing, &relative)
             .and_then(|evidence| Ok((evidence, source.generation()?)));
         let (evidence, generation) = match looked {
             Ok(looked) => looked,
@@ -105,11 +105,11 @@ impl Judging {
         if matches!(patience, Patience::None) {
             return Err(Stop::Later);
         }
-        let around = match evidence.read(&self.library, now) {
+        let around = match evidence.read(wanted.origin, &self.library, now) {
             Ok(around) => around,
             Err(unavailable) => return Ok(Err(unavailable.into())),
         };
-        let (name, path) = (name.path.as_str(), &evidence.path_of(&relative));
+        let (name, path) = (name.path.as_str(), &path_of(wanted.origin, &relative));
         let question = Question { name, path, content, around: &around, store: source, now };
         let outcome = judge_without_panic(rule, &question).map(Arc::new);
         if !matches!(outcome, Err(Refusal::Unavailable(_))) && evidence.is_settled(now) {

@@ -40,6 +40,15 @@ pub trait BundleSource: Publications + Send + Sync + Debug {
     /// The source cannot be read. The gate stays shut then.
     fn generation(&self) -> Result<u64, Unavailable>;
 
+    /// As [`BundleSource::generation`], of all that may speak against what was admitted: another content that was
+    /// published under a name, or an attestation that was taken away. It may stay when something else was published.
+    ///
+    /// # Errors
+    /// As [`BundleSource::generation`].
+    fn objections(&self) -> Result<u64, Unavailable> {
+        self.generation()
+    }
+
     /// As [`BundleSource::generation`], of files alone: it may stay when nothing was published that is a file.
     ///
     /// # Errors

@@ -32,9 +32,13 @@ struct Shelf {
     names: HashMap<String, Vec<Publication>>,
     files: HashMap<FileKey, Vec<(Identity, PublishedFile)>>,
     generation: u64,
+    /// How often something was published under names.
+    objections: u64,
     is_away: bool,
     /// How often somebody asked whether a file was published.
     asked: u64,
+    /// How often somebody asked which attestations name a content.
+    searched: u64,
 }
 
 impl Store {
@@ -57,6 +61,31 @@ impl Store {
         root: &Path,
         names: &[&str],
     ) -> Sha256 {
+        let (statement, subjects) = self.put(key, stage, kind, root, names);
+        let root: PathBuf = root.components().collect();
+        let shelf = &mut *self.0.lock();
+        shelf.objections += 1;
+        for (name, content) in [(String::new(), statement)].into_iter().chain(subjects) {
+            let entry = shelf.names.entry(format!("{}/{name}", root.display())).or_default();
+            entry.push(Publication { statement, content });
+        }
+        statement
+    }
+
+    /// As when something is published, but under no name: it only speaks for what it is about.
+    pub(crate) fn attest(&self, key: &SigningKey, root: &Path, names: &[&str]) {
+        self.put(key, "train", CommitKind::StageEnd(Outcome::Success), root, names);
+    }
+
+    /// The statement, and what it is about.
+    fn put(
+        &self,
+        key: &SigningKey,
+        stage: &str,
+        kind: CommitKind,
+        root: &Path,
+        names: &[&str],
+    ) -> (Sha256, Vec<(String, Sha256)>) {
         // Statements end no path in a slash.
         let root: &Path = &root.components().collect::<PathBuf>();
         let draft = commit(stage, kind, root, names).draft().unwrap();
@@ -67,12 +96,6 @@ impl Store {
         shelf.bundles.insert(statement, bundle);
         for manifest in draft.manifests {
             shelf.manifests.insert(manifest.sha256(), manifest.bytes().to_vec());
-        }
-        let root_name = root.to_str().unwrap().to_owned();
-        let enter = [("", statement)].into_iter();
-        for (name, content) in enter.chain(draft.subjects.iter().map(|(n, c)| (n.as_str(), *c))) {
-            let entry = shelf.names.entry(format!("{root_name}/{name}")).or_default();
-            entry.push(Publication { statement, content });
         }
         for name in names {
             let path = root.join(name);
@@ -89,7 +112,7 @@ impl Store {
             };
             shelf.files.entry(identity.file).or_default().push((identity, published));
         }
-        statement
+        (statement, draft.subjects)
     }
 
     /// The publication of a file is by mistake said to be of what it holds now.
@@ -119,6 +142,11 @@ impl Store {
         self.0.lock().is_away = is_away;
     }
 
+    /// How often somebody asked which attestations name a content.
+    pub(crate) fn searches(&self) -> u64 {
+        self.0.lock().searched
+    }
+
     /// How often somebody asked whether a file was published.
     pub(crate) fn questions(&self) -> u64 {
         self.0.lock().asked
@@ -132,6 +160,7 @@ impl Store {
 
 impl Attestations for Store {
     fn naming(&self, content: Sha256) -> Vec<Sha256> {
+        self.0.lock().searched += 1;
         let named = self.ask(|shelf| shelf.naming.get(&content).cloned().unwrap_or_default());
         named.unwrap_or_default().into_iter().rev().collect()
     }
@@ -161,6 +190,10 @@ impl Publications for Store {
 impl BundleSource for Store {
     fn generation(&self) -> Result<u64, Unavailable> {
         self.ask(|shelf| shelf.generation)
+    }
+
+    fn objections(&self) -> Result<u64, Unavailable> {
+        self.ask(|shelf| shelf.objections)
     }
 
     fn published(&self, identity: &Identity) -> Result<Option<PublishedFile>, Unavailable> {

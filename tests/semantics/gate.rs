@@ -250,6 +250,33 @@ fn an_attested_file_is_read_and_what_the_gate_hashed_is_not_hashed_again() {
 }
 
 #[test]
+fn what_was_admitted_is_judged_again_when_something_may_speak_against_it() {
+    if !can_mount() {
+        return;
+    }
+    let lab = Lab::guarding("rehash", &[("a.pt", b"1"), ("b.pt", b"2"), ("other", b"3")]);
+    let attest = |name: &str| lab.store.attest(&lab.key, &root(&lab.scratch), &[name]);
+    lab.publish(&["a.pt"]);
+    lab.read("a.pt").unwrap();
+    let searches = lab.store.searches();
+    attest("other");
+    lab.read("a.pt").unwrap();
+    assert_eq!(lab.store.searches(), searches, "nothing speaks against it");
+    lab.publish(&["other"]);
+    lab.read("a.pt").unwrap();
+    assert!(lab.store.searches() > searches);
+    lab.assert_refused("b.pt");
+    attest("other");
+    lab.assert_refused("b.pt");
+    attest("b.pt");
+    assert_eq!(
+        lab.read("b.pt").unwrap(),
+        b"2",
+        "a refusal counts no longer than nothing is published"
+    );
+}
+
+#[test]
 fn what_no_rule_has_is_read_as_ever() {
     if !can_mount() {
         return;

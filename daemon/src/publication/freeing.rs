@@ -8,7 +8,10 @@ use std::{
 
 use attestfs_digest::Sha256;
 
-use super::{BUNDLE_SUFFIX, Files, Shelf, shelf::MANIFEST_SUFFIX};
+use super::{
+    BUNDLE_SUFFIX, Files, Shelf,
+    shelf::{MANIFEST_SUFFIX, NAMES_INDEX},
+};
 
 impl Shelf {
     /// The bundles on this shelf, with their lengths.
@@ -40,7 +43,9 @@ impl Shelf {
         Ok(found)
     }
 
-    /// Takes bundles, and then manifests, off the shelf.
+    /// Takes bundles, and then manifests, off the shelf. Gates remember what they admitted until the index of names
+    /// changes: an empty line, which is no entry, tells them. If a crash keeps it from being written they ask again
+    /// within a minute.
     ///
     /// # Errors
     /// What removing says; then some may be gone.
@@ -53,6 +58,12 @@ impl Shelf {
         let bundles = bundles.map(|name| format!("{name}{BUNDLE_SUFFIX}"));
         let manifests = manifests.map(|name| format!("{name}{MANIFEST_SUFFIX}"));
         let names: Vec<_> = bundles.chain(manifests).collect();
-        files.remove(&File::open(self.directory())?, &names)
+        let directory = File::open(self.directory())?;
+        files.remove(&directory, &names)?;
+        // Without an index nothing is admitted, and an empty one would be taken for all there is.
+        if !names.is_empty() && self.has_names()? {
+            files.append(&directory, NAMES_INDEX, "\n")?;
+        }
+        Ok(())
     }
 }

@@ -205,21 +205,18 @@ impl Publications for Published {
 impl BundleSource for Published {
     /// Grows with each line that is appended, and differs when a file was put in place of another.
     fn generation(&self) -> Result<u64, Unavailable> {
-        let mut hasher = DefaultHasher::new();
-        for lines in [&self.0.subjects, &self.0.names, &self.0.files] {
-            let extent = lines.extent().map_err(|error| unavailable(lines, &error))?;
-            extent.hash(&mut hasher);
-        }
-        Ok(hasher.finish())
+        generation_of([&self.0.subjects, &self.0.names, &self.0.files])
+    }
+
+    /// Asked at each open of a guarded file, so by one look: whatever vouches is entered under its names last but for
+    /// files, which no judgement asks for, and taking attestations away leaves a mark there.
+    fn objections(&self) -> Result<u64, Unavailable> {
+        generation_of([&self.0.names])
     }
 
     /// Asked at each write, so by one look.
     fn file_generation(&self) -> Result<u64, Unavailable> {
-        let files = &self.0.files;
-        let extent = files.extent().map_err(|error| unavailable(files, &error))?;
-        let mut hasher = DefaultHasher::new();
-        extent.hash(&mut hasher);
-        Ok(hasher.finish())
+        generation_of([&self.0.files])
     }
 
     fn published(&self, identity: &Identity) -> Result<Option<PublishedFile>, Unavailable> {
@@ -268,6 +265,15 @@ fn maker_of(bundle: &Bundle) -> Maker {
 
 fn publication(line: NameLine) -> Publication {
     Publication { statement: line.statement, content: line.content }
+}
+
+fn generation_of<const N: usize>(indexes: [&Lines; N]) -> Result<u64, Unavailable> {
+    let mut hasher = DefaultHasher::new();
+    for lines in indexes {
+        let extent = lines.extent().map_err(|error| unavailable(lines, &error))?;
+        extent.hash(&mut hasher);
+    }
+    Ok(hasher.finish())
 }
 
 fn newest_first(
@@ -551,14 +557,18 @@ mod tests {
         let desk = Desk::new();
         let generation = || desk.published.generation().unwrap();
         let of_files = || desk.published.file_generation().unwrap();
+        let objections = || desk.published.objections().unwrap();
         let mut seen = vec![generation()];
+        let before = objections();
         desk.names(&[("x", 1, 10)]);
+        assert_ne!(objections(), before);
         seen.push(generation());
-        let before = of_files();
+        let before = (of_files(), objections());
         desk.file(identity(1, 1), 5, 10);
-        assert_ne!(of_files(), before);
+        assert_ne!(of_files(), before.0);
         seen.push(generation());
         desk.shelf().index(&DurableFiles, digest(10), [digest(1)].into_iter()).unwrap();
+        assert_eq!(objections(), before.1, "only more speaks for something");
         seen.push(generation());
         desk.shelf().replace_files(&DurableFiles, [].into_iter()).unwrap();
         seen.push(generation());
@@ -566,6 +576,23 @@ mod tests {
         seen.sort_unstable();
         seen.dedup();
         assert_eq!(seen.len(), 5);
+    }
+
+    #[test]
+    fn taking_an_attestation_away_is_an_objection_and_makes_no_index() {
+        let desk = Desk::new();
+        let remove = || {
+            let gone = digest(10);
+            desk.shelf().put_bundle(&DurableFiles, gone, b"{}").unwrap();
+            desk.shelf().remove(&DurableFiles, [&gone].into_iter(), [].into_iter()).unwrap();
+        };
+        remove();
+        assert!(!desk.shelf().has_names().unwrap());
+        desk.names(&[("x", 1, 10)]);
+        let before = desk.published.objections().unwrap();
+        remove();
+        assert_ne!(desk.published.objections().unwrap(), before);
+        assert_eq!(desk.history("x"), [(1, 10)]);
     }
 
     #[test]

@@ -42,13 +42,15 @@ struct Case {
     rule: usize,
     name: TreePath,
     content: Sha256,
-    generation: u64,
+    objections: u64,
     evidence: Vec<Beneath>,
 }
 
 #[derive(Clone, Debug)]
 struct Judgement {
     outcome: Outcome,
+    /// How much had been published: a refusal counts no longer than this stays.
+    generation: u64,
     made: Timestamp,
     until: Timestamp,
 }
@@ -85,8 +87,8 @@ impl Judging {
         let relative = name.relative();
         let backing = wanted.opened.backing.as_ref();
         let looked = Evidence::around(backing, &relative)
-            .and_then(|evidence| Ok((evidence, source.generation()?)));
-        let (evidence, generation) = match looked {
+            .and_then(|evidence| Ok((evidence, source.objections()?)));
+        let (evidence, objections) = match looked {
             Ok(looked) => looked,
             Err(unavailable) => return Ok(Err(unavailable.into())),
         };
@@ -94,12 +96,19 @@ impl Judging {
             rule: rule.number(),
             name: name.clone(),
             content: content.sha256(),
-            generation,
+            objections,
             evidence: evidence.identities(),
         };
-        if let Some(judgement) = self.judgements.lock().get(&case)
-            && judgement.counts_at(now)
-        {
+        let known = self.judgements.lock().get(&case);
+        let known = known.filter(|judgement| judgement.counts_at(now));
+        if let Some(Judgement { outcome: Ok(admission), .. }) = known {
+            return Ok(Ok(admission));
+        }
+        let generation = match source.generation() {
+            Ok(generation) => generation,
+            Err(unavailable) => return Ok(Err(unavailable.into())),
+        };
+        if let Some(judgement) = known.filter(|judgement| judgement.generation == generation) {
             return Ok(judgement.outcome);
         }
         if matches!(patience, Patience::None) {
@@ -113,7 +122,7 @@ impl Judging {
         let question = Question { name, path, content, around: &around, store: source, now };
         let outcome = judge_without_panic(rule, &question).map(Arc::new);
         if !matches!(outcome, Err(Refusal::Unavailable(_))) && evidence.is_settled(now) {
-            let judgement = Judgement::new(outcome.clone(), now);
+            let judgement = Judgement::new(outcome.clone(), generation, now);
             self.judgements.lock().insert(case, judgement, 1);
         }
         Ok(outcome)
@@ -122,10 +131,10 @@ impl Judging {
 
 impl Judgement {
     /// Certificates begin and end.
-    fn new(outcome: Outcome, made: Timestamp) -> Self {
+    fn new(outcome: Outcome, generation: u64, made: Timestamp) -> Self {
         let a_while = made.saturating_add(AGE_MAX).unwrap_or(made);
         let end = outcome.as_ref().ok().and_then(|admission| admission.valid_until);
-        Self { outcome, made, until: end.map_or(a_while, |end| end.min(a_while)) }
+        Self { outcome, generation, made, until: end.map_or(a_while, |end| end.min(a_while)) }
     }
 
     /// The clock may be set.
@@ -168,7 +177,7 @@ mod tests {
             (Ok(admitted(Some(at(1001)))), 1001),
             (Ok(admitted(Some(at(1000)))), 1000),
         ] {
-            let judgement = Judgement::new(outcome, at(1000));
+            let judgement = Judgement::new(outcome, 0, at(1000));
             assert!(judgement.counts_at(at(1000)) && judgement.counts_at(at(until)));
             assert!(!judgement.counts_at(at(until + 1)), "{judgement:?}");
             assert!(!judgement.counts_at(at(999)), "the clock was set back");

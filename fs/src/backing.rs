@@ -14,7 +14,7 @@ use std::{
         unix::ffi::{OsStrExt, OsStringExt},
     },
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, OnceLock, PoisonError},
 };
 
 use rustix::{
@@ -23,6 +23,7 @@ use rustix::{
         ResolveFlags, SeekFrom, StatVfs, Statx, Timestamps, Uid, XattrFlags,
     },
     io::Errno,
+    path::DecInt,
 };
 
 pub(crate) use read_only::ReadOnly;
@@ -163,12 +164,14 @@ pub struct Directory {
     root: OwnedFd,
     /// By device, so that a `stat` is one system call.
     filesystems: Mutex<HashMap<u64, Filesystem>>,
+    /// Those of this process, in proc.
+    descriptors: OnceLock<OwnedFd>,
 }
 
 impl Directory {
     /// Fronts the directory that `root` is open on (`O_PATH` will do).
     pub fn new(root: OwnedFd) -> Self {
-        Self { root, filesystems: Mutex::default() }
+        Self { root, filesystems: Mutex::default(), descriptors: OnceLock::new() }
     }
 
     /// The filesystem of a file of which `statx` says this, if it was met before.
@@ -185,6 +188,22 @@ impl Directory {
         let mut known = self.filesystems.lock().unwrap_or_else(PoisonError::into_inner);
         known.insert(device_of(statx), filesystem);
         Ok(filesystem)
+    }
+
+    /// Opens what a descriptor is open on once more. Each open of a file comes by here: the way from the root of the
+    /// machine down to the descriptors is gone once.
+    fn open_again(&self, file: impl AsFd, flags: OFlags) -> Result<OwnedFd> {
+        let number = DecInt::from_fd(file);
+        rustix::fs::openat(self.descriptors()?, number, flags | OFlags::CLOEXEC, Mode::empty())
+    }
+
+    fn descriptors(&self) -> Result<&OwnedFd> {
+        if let Some(known) = self.descriptors.get() {
+            return Ok(known);
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = rustix::fs::open("/proc/self/fd", flags, Mode::empty())?;
+        Ok(self.descriptors.get_or_init(|| opened))
     }
 }
 
@@ -234,8 +253,7 @@ impl Backing for Directory {
     }
 
     fn open(&self, node: &Node, flags: OFlags) -> Result<File> {
-        rustix::fs::open(by_descriptor(node), flags | OFlags::CLOEXEC, Mode::empty())
-            .map(File::from)
+        self.open_again(node, flags).map(File::from)
     }
 
     fn create(&self, parent: &Node, name: &OsStr, flags: OFlags, mode: Mode) -> Result<File> {
@@ -244,8 +262,7 @@ impl Backing for Directory {
     }
 
     fn node_of(&self, file: &File) -> Result<Node> {
-        let flags = OFlags::PATH | OFlags::CLOEXEC;
-        rustix::fs::open(by_descriptor(file), flags, Mode::empty()).map(Node)
+        self.open_again(file, OFlags::PATH).map(Node)
     }
 
     fn make_directory(&self, parent: &Node, name: &OsStr, mode: Mode) -> Result<Node> {

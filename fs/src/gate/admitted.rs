@@ -74,6 +74,12 @@ impl Admitted {
         self.found
     }
 
+    /// What the file was when it was held, if it is: nobody has changed it through the mount since.
+    pub(crate) fn held(&self) -> Option<Identity> {
+        let (identity, _) = self.found?;
+        self.hold.as_ref().map(|_| identity)
+    }
+
     /// Whether somebody vouches for what is read, so that it must come from the store.
     pub(crate) fn is_of_the_store(&self) -> bool {
         !matches!(self.reason, Reason::Unguarded | Reason::Own | Reason::Emptied)

@@ -96,7 +96,7 @@ impl Vfs {
             Ok(file) => {
                 let created = Created { parent: &parent, name, mode, caller };
                 let opener = match flags & OFlags::ACCMODE {
-                    OFlags::WRONLY => self.writer_alone(caller, flags, mode),
+                    OFlags::WRONLY => self.writer_alone(caller, flags, || Ok(mode))?,
                     _ => Opener::Maker,
                 };
                 let made = self.open_new(&created, file, opener);

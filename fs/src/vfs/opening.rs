@@ -15,7 +15,6 @@ use super::{
     ways::{Opener, Way},
 };
 use crate::{
-    backing::Stat,
     error::Error,
     fact::Process,
     gate::{Admitted, Decision, Elsewhere, News, Patience, Permit, Sightings, Waiting, Wanted},
@@ -232,8 +231,8 @@ impl Vfs {
     }
 
     fn finish_open(&self, opening: Opening, leave: Leave) -> Result<Ready, Error> {
-        let (page_cache, stat) = self.page_cache(&opening, leave.admitted())?;
-        let opener = self.opener(&opening, &stat);
+        let (page_cache, identity) = self.page_cache(&opening, leave.admitted())?;
+        let opener = self.opener(&opening, &identity)?;
         let inode = Arc::clone(&opening.inode);
         let handle = match leave {
             Leave::ToRead(admitted) => Handle::Reader(Arc::new(self.reader(opening, admitted)?)),
@@ -246,26 +245,35 @@ impl Vfs {
 
     /// Whoever has a file open is given the pages that those read who have it verified, so that all reads must
     /// come to us where some are.
-    fn opener(&self, opening: &Opening, stat: &Stat) -> Opener {
-        let identity = &stat.identity;
-        match opening.access {
+    fn opener(&self, opening: &Opening, identity: &Identity) -> Result<Opener, Error> {
+        Ok(match opening.access {
             OFlags::RDONLY if self.gate.verifies_reads() => Opener::VerifiedReader,
             OFlags::RDONLY => Opener::Reader { passes: self.may_pass(opening, identity) },
             OFlags::RDWR if !opening.truncates && identity.size > 0 => Opener::Changer,
             OFlags::RDWR => Opener::Maker,
-            _ if opening.truncates => self.writer_alone(opening.caller, opening.flags, stat.mode()),
+            _ if opening.truncates => {
+                let mode = || Ok(opening.opened.stat()?.mode());
+                self.writer_alone(opening.caller, opening.flags, mode)?
+            }
             _ => Opener::Writer { past: None },
-        }
+        })
     }
 
     /// Who writes what begins with it, and never reads nor maps it: the kernel may do so by itself where the file is
     /// read again in the end. Where some reads are verified all must come to us; and direct I/O, of which a store demands
     /// more than we do.
-    pub(super) fn writer_alone(&self, caller: Caller, flags: OFlags, mode: Mode) -> Opener {
+    pub(super) fn writer_alone(
+        &self,
+        caller: Caller,
+        flags: OFlags,
+        mode: impl FnOnce() -> Result<Mode, Error>,
+    ) -> Result<Opener, Error> {
         let must_come_to_us = self.gate.verifies_reads() || flags.contains(OFlags::DIRECT);
-        let keeps_set_id = sets_id(mode) && caller.uid != SUPERUSER;
-        let passes = self.options.capture == Capture::Reread && !must_come_to_us && !keeps_set_id;
-        Opener::Writer { past: passes.then_some(caller.uid) }
+        if self.options.capture == Capture::Inline || must_come_to_us {
+            return Ok(Opener::Writer { past: None });
+        }
+        let keeps_set_id = caller.uid != SUPERUSER && sets_id(mode()?);
+        Ok(Opener::Writer { past: (!keeps_set_id).then_some(caller.uid) })
     }
 
     /// Whether the kernel may read the file by itself: only what nobody can change through the mount. A mapping of
@@ -511,14 +519,16 @@ impl Vfs {
         &self,
         opening: &Opening,
         admitted: Option<&Admitted>,
-    ) -> Result<(PageCache, Stat), Error> {
+    ) -> Result<(PageCache, Identity), Error> {
         let mut content = opening.regular.tracked.content();
-        let stat = self.backing.stat(opening.opened.file.as_fd())?;
-        let now = stat.identity;
+        let now = match admitted.and_then(Admitted::held) {
+            Some(identity) => identity,
+            None => self.backing.stat(opening.opened.file.as_fd())?.identity,
+        };
         let kept = content.cached == Some(now);
         content.cached = Some(now);
         let vouched = admitted.is_some_and(Admitted::is_of_the_store);
-        Ok((if kept && !vouched { PageCache::Keep } else { PageCache::Drop }, stat))
+        Ok((if kept && !vouched { PageCache::Keep } else { PageCache::Drop }, now))
     }
 }
 

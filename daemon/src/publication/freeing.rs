@@ -44,8 +44,8 @@ impl Shelf {
     }
 
     /// Takes bundles, and then manifests, off the shelf. Gates remember what they admitted until the index of names
-    /// changes: an empty line, which is no entry, tells them. If a crash keeps it from being written they ask again
-    /// within a minute.
+    /// changes: an empty line, which is no entry, tells them, once before and once after. Only what they judge in between
+    /// they may believe for a minute, if a crash comes in between as well.
     ///
     /// # Errors
     /// What removing says; then some may be gone.
@@ -59,11 +59,11 @@ impl Shelf {
         let manifests = manifests.map(|name| format!("{name}{MANIFEST_SUFFIX}"));
         let names: Vec<_> = bundles.chain(manifests).collect();
         let directory = File::open(self.directory())?;
-        files.remove(&directory, &names)?;
         // Without an index nothing is admitted, and an empty one would be taken for all there is.
-        if !names.is_empty() && self.has_names()? {
-            files.append(&directory, NAMES_INDEX, "\n")?;
-        }
-        Ok(())
+        let marks = !names.is_empty() && self.has_names()?;
+        let mark = || if marks { files.append(&directory, NAMES_INDEX, "\n") } else { Ok(()) };
+        mark()?;
+        files.remove(&directory, &names)?;
+        mark()
     }
 }

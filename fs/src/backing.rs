@@ -217,7 +217,11 @@ impl Backing for Directory {
     }
 
     fn resolve(&self, path: &Path) -> Result<Node> {
-        open_beneath(&self.root, path, ResolveFlags::NO_SYMLINKS)
+        let mut pieces = pieces(path).into_iter();
+        let first = pieces.next().unwrap_or_default();
+        let found = open_beneath(&self.root, &first, ResolveFlags::NO_SYMLINKS)?;
+        pieces
+            .try_fold(found, |above, piece| open_beneath(&above, &piece, ResolveFlags::NO_SYMLINKS))
     }
 
     fn follow(&self, path: &Path) -> Result<PathBuf> {
@@ -460,6 +464,21 @@ fn open_beneath(parent: impl AsFd, path: &Path, resolve: ResolveFlags) -> Result
     rustix::fs::openat2(parent, path, flags, Mode::empty(), BENEATH | resolve).map(Node)
 }
 
+/// As many names of a path at a time as one system call takes.
+fn pieces(path: &Path) -> Vec<PathBuf> {
+    let mut pieces: Vec<PathBuf> = Vec::new();
+    for name in path {
+        match pieces.last_mut() {
+            Some(piece) if piece.as_os_str().len() + name.len() + 1 < PATH_MAX => piece.push(name),
+            _ => pieces.push(name.into()),
+        }
+    }
+    pieces
+}
+
+/// Linux `PATH_MAX`: bytes of a path, with the NUL behind it.
+const PATH_MAX: usize = 4096;
+
 /// The way from an `O_PATH` descriptor to calls that want a path; the kernel jumps straight to the
 /// inode, whatever its names are by now.
 fn by_descriptor(file: impl AsFd) -> String {
@@ -469,6 +488,25 @@ fn by_descriptor(file: impl AsFd) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_may_be_longer_than_one_system_call_takes() {
+        let directory = tempfile::tempdir().unwrap();
+        let open = |path: &Path| rustix::fs::open(path, OFlags::PATH, Mode::empty()).unwrap();
+        let backing = Directory::new(open(directory.path()));
+        let mut path = PathBuf::new();
+        let mut below = backing.root().unwrap();
+        for _ in 0..40 {
+            let name = "d".repeat(255);
+            below = backing.make_directory(&below, name.as_ref(), Mode::RWXU).unwrap();
+            path.push(name);
+            let found = backing.resolve(&path).unwrap();
+            let [found, made] = [&found, &below].map(|node| backing.stat(node.as_fd()).unwrap());
+            assert_eq!(found.identity, made.identity, "{}", path.as_os_str().len());
+        }
+        assert_eq!(backing.resolve(&path.join("missing")).err(), Some(Errno::NOENT));
+        assert_eq!(backing.resolve(Path::new("")).err(), Some(Errno::NOENT));
+    }
 
     #[test]
     fn a_failure_after_some_bytes_is_told_with_them() {

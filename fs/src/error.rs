@@ -11,6 +11,10 @@ pub enum Error {
     /// The kernel named an inode that it does not hold a reference to.
     #[error("unknown inode")]
     UnknownInode,
+    /// The file is not where it was seen last: its descriptor was let go, and then somebody moved or removed it below the
+    /// mount.
+    #[error("moved or removed below the mount")]
+    Lost,
     /// The kernel named a handle that is not open, or one of another kind.
     #[error("unknown handle")]
     UnknownHandle,
@@ -53,7 +57,7 @@ impl Error {
     pub fn errno(self) -> i32 {
         let errno = match self {
             Self::Backing(errno) => errno,
-            Self::UnknownInode => Errno::STALE,
+            Self::UnknownInode | Self::Lost => Errno::STALE,
             Self::UnknownHandle => Errno::BADF,
             Self::ReservedAttribute | Self::Published => Errno::PERM,
             Self::NoAttribute => Errno::NODATA,

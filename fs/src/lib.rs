@@ -27,8 +27,8 @@ pub use gate::{Gate, GateParts};
 pub use identity::{FileKey, Identity};
 pub use meter::{Meter, meter};
 pub use mount::{
-    Attachment, Capture, Mount, MountError, MountOptions, SoleUser, attach, raise_readahead,
-    request_threads,
+    Attachment, Capture, Mount, MountError, MountOptions, SoleUser, attach, kept_descriptors,
+    raise_readahead, request_threads,
 };
 pub use port::{BundleSource, Clock, KnownDigests, Maker, PublishedFile, Recorder};
 pub use run::{Inputs, LeftOut, Limits, MaterialProgress, Run, Scope};

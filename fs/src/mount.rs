@@ -16,6 +16,7 @@ use rustix::{
     fs::{Mode, OFlags},
     io::Errno,
     mount::MountFlags,
+    process::{Resource, getrlimit},
 };
 
 use crate::{
@@ -67,6 +68,9 @@ pub struct MountOptions {
     pub replaceable: Vec<TreePath>,
     /// Threads that answer requests.
     pub threads: usize,
+    /// Files whose descriptors are kept open although nobody has them open. The others that the kernel knows are opened
+    /// again when somebody asks for them.
+    pub descriptors: usize,
 }
 
 /// How a run comes to know what is written through its mounts.
@@ -110,6 +114,18 @@ pub fn request_threads() -> usize {
     let processors = thread::available_parallelism().map_or(2, NonZero::get);
     (processors + 1).clamp(3, 16)
 }
+
+/// How many descriptors each of `mounts` in this process had best keep open: all together half of what this process may
+/// have, for a file that somebody has open takes two; and never more than the store had better keep in memory.
+pub fn kept_descriptors(mounts: usize) -> usize {
+    let limit = getrlimit(Resource::Nofile).current;
+    let half =
+        limit.map_or(DESCRIPTORS_MAX, |limit| usize::try_from(limit / 2).unwrap_or(usize::MAX));
+    half.min(DESCRIPTORS_MAX) / mounts.max(1)
+}
+
+/// Each holds an inode of the store in memory, some 1.5 KiB; to open one again costs less than any request.
+const DESCRIPTORS_MAX: usize = 65_536;
 
 /// Why a tree could not be mounted.
 #[derive(Debug, thiserror::Error)]

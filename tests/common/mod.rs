@@ -199,6 +199,16 @@ impl Scratch {
         Self::try_with(serve, |_| {}, Inputs::Opened, Limits::default(), backing).unwrap()
     }
 
+    /// A mount that keeps no more than so many descriptors of files that nobody has open.
+    pub(crate) fn keeping(descriptors: usize, prepare: impl FnOnce(&Path)) -> Self {
+        let serve = |options: &mut MountOptions| {
+            options.descriptors = descriptors;
+            Gate::open()
+        };
+        let backing = |backing| backing;
+        Self::try_with(serve, prepare, Inputs::Opened, Limits::default(), backing).unwrap()
+    }
+
     /// `serve` changes the options of the mount and makes its gate.
     fn try_with(
         serve: impl FnOnce(&mut MountOptions) -> Arc<Gate>,
@@ -230,6 +240,7 @@ impl Scratch {
             capture: capture(),
             replaceable: Vec::new(),
             threads: 4,
+            descriptors: 1024,
         };
         let gate = serve(&mut options);
         // Not one of a run: processes that see such a mount take themselves for a part of that run.

@@ -2,12 +2,13 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
+    fs::{self, File},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
 };
 
+use attestfs_fs::Identity;
 use rustix::process::{Signal, kill_process};
 
 use crate::{
@@ -51,6 +52,24 @@ fn more_files_are_used_than_the_soft_limit_allows_and_the_command_keeps_its_limi
     assert_eq!(fs::read_to_string(tree.join("limit")).unwrap(), "256\n");
     assert_eq!(attested(&lab).len(), 700 + 3);
     assert_eq!(only_attestation(&lab.state()).materials().len(), 700);
+}
+
+#[test]
+fn more_files_are_used_than_the_hard_limit_allows() {
+    let Some(lab) = Lab::new() else { return };
+    let tree = lab.directory("tree");
+    if Identity::of(File::open(&tree).unwrap()).unwrap().file.born_ns == 0 {
+        println!("skipped: this file system keeps no time of birth, so that nothing is let go");
+        return;
+    }
+    fs::create_dir(tree.join("raw")).unwrap();
+    for number in 0..2000 {
+        fs::write(tree.join(format!("raw/{number}")), number.to_string()).unwrap();
+    }
+    let command = "cp -r raw copy; ls -lR > listed; mv copy moved; cat raw/* moved/* > all";
+    around(&lab, "ulimit -n 2500; exec \"$@\"", command).succeed();
+    assert_eq!(attested(&lab).len(), 2000 + 2);
+    assert_eq!(fs::metadata(tree.join("all")).unwrap().len(), 2 * (10 + 180 + 2700 + 4000));
 }
 
 #[test]

@@ -35,8 +35,8 @@ pub(crate) fn many_files(bench: &Bench) -> Vec<Row> {
     }
 }
 
-/// Whether a mount of ours, which holds a descriptor of each file that the kernel remembers, can
-/// have so many files.
+/// Whether a mount of ours can have so many files. On a store that keeps no time of birth it holds a
+/// descriptor of each that the kernel remembers.
 pub(crate) fn hold(bench: &Bench, count: u64) -> io::Result<()> {
     let place = bench.memory();
     let mounted = Mounted::new(&place, &place.directory("tree"), &[]);

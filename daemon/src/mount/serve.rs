@@ -13,7 +13,9 @@ use std::{
 };
 
 use attestfs_attestation::{Outcome, escaped};
-use attestfs_fs::{Capture, Directory, Gate, Mount, MountOptions, request_threads};
+use attestfs_fs::{
+    Capture, Directory, Gate, Mount, MountOptions, kept_descriptors, request_threads,
+};
 use parking_lot::{Condvar, Mutex};
 use rustix::{
     fs::Mode,
@@ -100,8 +102,8 @@ pub(super) struct Causes {
     receiver: Receiver<Cause>,
 }
 
-/// Makes this process fit to serve. It holds a descriptor of each file that the kernel knows, so it
-/// takes as many as it may; it masks no modes, because they come to it masked.
+/// Makes this process fit to serve. It holds descriptors of each open file and of many that the kernel
+/// knows, so it takes as many as it may; it masks no modes, because they come to it masked.
 pub(super) fn prepare_process() {
     let limit = getrlimit(Resource::Nofile);
     // Where even this is refused, the old limit bounds the mount.
@@ -308,6 +310,7 @@ impl Parts {
             capture: self.capture,
             replaceable: Vec::new(),
             threads: request_threads(),
+            descriptors: kept_descriptors(1),
         }
     }
 }

@@ -19,8 +19,8 @@ pub(super) struct Inherited {
 impl Inherited {
     /// Makes this process fit to serve, and says what was there before.
     ///
-    /// It holds a descriptor of each file that the kernel knows of a tree, so it takes as many as
-    /// the hard limit allows. And it masks no modes: they come to it masked by the command's own
+    /// It holds descriptors of each open file and of many that the kernel knows, so it takes as many
+    /// as the hard limit allows. And it masks no modes: they come to it masked by the command's own
     /// umask.
     pub(super) fn replace() -> Self {
         let limit = getrlimit(Resource::Nofile);

@@ -14,8 +14,8 @@ use std::{
 };
 
 use attestfs_fs::{
-    Capture, Directory, Gate, Mount, MountOptions, SoleUser, TreePath, raise_readahead,
-    request_threads,
+    Capture, Directory, Gate, Mount, MountOptions, SoleUser, TreePath, kept_descriptors,
+    raise_readahead, request_threads,
 };
 
 use super::{
@@ -195,6 +195,7 @@ fn serve(
         capture: start.capture,
         replaceable: session.assignment().outputs.clone(),
         threads: request_threads(),
+        descriptors: kept_descriptors(session.assignment().trees.iter().count()),
     };
     let (run, gate) = (Arc::clone(&session.run), Arc::clone(&start.gate));
     Ok(Mount::serve(run, gate, Arc::new(Directory::new(root)), device, options)?)

@@ -144,7 +144,7 @@ impl Vfs {
     }
 
     fn apply(&self, inode: &Inode, change: AttributeChange) -> Result<(), Error> {
-        let node = &inode.node;
+        let node = &*self.node(inode)?;
         if change.uid.is_some() || change.gid.is_some() {
             self.backing.change_owner(node, change.uid, change.gid)?;
         }

@@ -61,7 +61,7 @@ impl Vfs {
             run_id: options.run_id.clone(),
             replaceable: options.replaceable.clone().into(),
         };
-        let inodes = Inodes::new(tenure, options.tree, root, &stat);
+        let inodes = Inodes::new(tenure, options.tree, (root, &stat), options.descriptors);
         Ok(Self {
             backing,
             inodes,
@@ -125,6 +125,6 @@ impl Vfs {
         if let Some(tracked) = inode.tracked() {
             tracked.line().wait_until_empty();
         }
-        Ok(self.told(inode, self.backing.stat(inode.node.as_fd())?))
+        Ok(self.told(inode, self.stat(inode)?))
     }
 }

@@ -5,10 +5,13 @@ use std::{
     collections::HashMap,
     ffi::OsStr,
     fmt, mem,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, RwLock};
 use rustix::fs::FileType;
 
 use crate::{
@@ -16,10 +19,11 @@ use crate::{
     error::Error,
     identity::FileKey,
     meter::{Counted, meter},
-    names::{Names, Place},
+    names::{FilePath, Names, Place},
     run::{Grace, Run, Tracked},
     vfs::{
         attribute::SUPERUSER,
+        descriptors::{Descriptor, Ring},
         owner::Surroundings,
         tenure::{Regular, Tenure},
         ways::{Opener, Way, Ways},
@@ -54,8 +58,11 @@ impl InodeId {
 #[derive(Debug)]
 pub(crate) struct Inode {
     pub(crate) id: InodeId,
-    pub(crate) node: Node,
+    pub(super) file: FileKey,
+    pub(super) descriptor: Descriptor,
     pub(crate) kind: Kind,
+    /// Whether no name leads to it any more, whatever names are known.
+    removed: AtomicBool,
     pub(super) surroundings: Surroundings,
     ways: Mutex<Ways<Shortcut>>,
     fewer_ways: Condvar,
@@ -97,11 +104,13 @@ pub(crate) enum Kind {
 }
 
 impl Inode {
-    fn new(id: InodeId, node: Node, kind: Kind) -> Self {
+    fn new(id: InodeId, file: FileKey, kind: Kind) -> Self {
         Self {
             id,
-            node,
+            file,
+            descriptor: Descriptor::default(),
             kind,
+            removed: AtomicBool::default(),
             surroundings: Surroundings::default(),
             ways: Mutex::default(),
             fewer_ways: Condvar::new(),
@@ -166,6 +175,33 @@ impl Inode {
     pub(crate) fn tracked(&self) -> Option<Arc<Tracked>> {
         self.regular().map(|regular| regular.tracked)
     }
+
+    /// No name leads to it any more.
+    pub(super) fn set_removed(&self) {
+        self.removed.store(true, Relaxed);
+    }
+
+    /// Where it is, by the name seen last first. No more than `max` of these.
+    pub(super) fn paths(&self, max: usize) -> Vec<FilePath> {
+        match &self.kind {
+            Kind::Directory(place) => place.path().into_iter().collect(),
+            Kind::Regular(regular) => regular.lock().tracked.names().paths().take(max).collect(),
+            Kind::Link(names) => names.lock().paths().take(max).collect(),
+            Kind::Other => Vec::new(),
+        }
+    }
+
+    /// Whether its descriptor stays open: somebody asked for it lately, has the file open or is about to, or there is no
+    /// way to open it again and to tell that it is the same one. Only under the lock of the tables, where nobody else
+    /// comes by the inode.
+    fn stays_open(self: &Arc<Self>) -> bool {
+        self.descriptor.was_used() || Arc::strong_count(self) > 1 || !self.can_be_found()
+    }
+
+    /// Whether it can be told from others that have its name or its number by now: by its birth, where that is known.
+    fn can_be_found(&self) -> bool {
+        self.file.born_ns != 0 && !self.removed.load(Relaxed) && !self.paths(1).is_empty()
+    }
 }
 
 /// The table of inodes of one mount.
@@ -174,6 +210,9 @@ pub(crate) struct Inodes {
     root: Arc<Inode>,
     device: u64,
     tables: Mutex<Tables>,
+    /// Read by whoever renames something, from before the store does it until the names that we know have followed.
+    /// Meanwhile nobody asks for a descriptor that has been let go.
+    pub(super) renaming: RwLock<()>,
 }
 
 #[derive(Debug)]
@@ -185,14 +224,17 @@ struct Tables {
     /// taken over also when the kernel had forgotten it.
     ended: Vec<Weak<Run>>,
     referenced: HashMap<InodeId, Reference>,
+    /// Those of them whose descriptors are open.
+    open: Ring,
     /// Files that the kernel forgot and whose names must not be: see [`Inodes::forget`].
     linked: HashMap<FileKey, Linked>,
     /// How many files the kernel forgot so far.
     forgotten: u64,
     /// Directories that are named by something that outlives the kernel's references.
     places: HashMap<FileKey, Weak<Place>>,
-    /// Numbers given to inodes of other devices below the root; kept, so that they stay the same.
-    foreign: HashMap<(u64, u64), InodeId>,
+    /// Numbers given to files, by device, whose own number means another one below the root; kept, so that they stay the
+    /// same.
+    given: HashMap<(u64, FileKey), InodeId>,
 }
 
 /// A file without inode, of which something is known.
@@ -211,11 +253,19 @@ struct Reference {
 }
 
 impl Inodes {
-    pub(crate) fn new(tenure: Tenure, tree: u16, root: Node, stat: &Stat) -> Self {
+    /// Keeps so many `descriptors` open, and those that must not be let go.
+    pub(crate) fn new(
+        tenure: Tenure,
+        tree: u16,
+        (root, stat): (Node, &Stat),
+        descriptors: usize,
+    ) -> Self {
         let kind = Kind::Directory(Place::root(tree));
-        let root = Arc::new(Inode::new(InodeId::ROOT, root, kind));
-        let tables = Mutex::new(Tables::new(Arc::new(tenure)));
-        Self { root, device: stat.device(), tables }
+        let inode = Inode::new(InodeId::ROOT, stat.identity.file, kind);
+        // Not one of the ring: the root is where all that is opened again is looked for.
+        inode.descriptor.fill(&Arc::new(root));
+        let tables = Mutex::new(Tables::new(Arc::new(tenure), Ring::of(descriptors)));
+        Self { root: Arc::new(inode), device: stat.device(), tables, renaming: RwLock::default() }
     }
 
     /// What requests belong to.
@@ -265,10 +315,23 @@ impl Inodes {
         tables.referenced.get(&id).map(|reference| Arc::clone(&reference.inode))
     }
 
+    /// The inode behind `node` if the kernel holds a reference to it. Whoever is given it can reach it without its
+    /// names.
+    pub(crate) fn find_behind(&self, node: Node, stat: &Stat) -> Option<Arc<Inode>> {
+        let inode = self.find_by_stat(stat)?;
+        self.hold(&inode, node);
+        Some(inode)
+    }
+
+    /// The file was opened again: `node`, unless somebody else was faster.
+    pub(super) fn hold(&self, inode: &Inode, node: Node) -> Arc<Node> {
+        let node = Arc::new(node);
+        let let_go = self.tables.lock().hold(inode, &node);
+        drop(let_go);
+        inode.descriptor.node().unwrap_or(node)
+    }
+
     /// The inode behind `node`, with one more reference by the kernel, known by `name` in `parent`.
-    ///
-    /// While the kernel holds a reference our descriptor keeps the backing inode alive, so its
-    /// number cannot come to mean another file meanwhile.
     pub(crate) fn reference(
         &self,
         node: Node,
@@ -276,24 +339,19 @@ impl Inodes {
         parent: &Arc<Place>,
         name: &OsStr,
     ) -> Arc<Inode> {
+        let node = Arc::new(node);
         let mut tables = self.tables.lock();
         let id = tables.number(stat, self.device);
-        if let Some(reference) = tables.referenced.get_mut(&id) {
-            reference.lookups += 1;
-            let inode = Arc::clone(&reference.inode);
-            drop(tables);
-            seen_as(&inode, parent, name);
-            return inode;
-        }
-        let kind = match stat.kind() {
-            FileType::Directory => Kind::Directory(tables.place(stat, parent, name)),
-            FileType::RegularFile => Kind::Regular(Mutex::new(tables.regular(stat))),
-            FileType::Symlink => Kind::Link(Mutex::default()),
-            _ => Kind::Other,
+        let inode = match tables.referenced.get_mut(&id) {
+            Some(reference) => {
+                reference.lookups += 1;
+                Arc::clone(&reference.inode)
+            }
+            None => tables.make(id, stat, (parent, name)),
         };
-        let inode = Arc::new(Inode::new(id, node, kind));
-        tables.referenced.insert(id, Reference { inode: Arc::clone(&inode), lookups: 1 });
+        let let_go = tables.hold(&inode, &node);
         drop(tables);
+        drop(let_go);
         seen_as(&inode, parent, name);
         inode
     }
@@ -330,16 +388,46 @@ impl Inodes {
 }
 
 impl Tables {
-    fn new(tenure: Arc<Tenure>) -> Self {
+    fn new(tenure: Arc<Tenure>, open: Ring) -> Self {
         Self {
             tenure,
             ended: Vec::new(),
             referenced: HashMap::new(),
+            open,
             linked: HashMap::new(),
             forgotten: 0,
             places: HashMap::new(),
-            foreign: HashMap::new(),
+            given: HashMap::new(),
         }
+    }
+
+    fn make(&mut self, id: InodeId, stat: &Stat, name: (&Arc<Place>, &OsStr)) -> Arc<Inode> {
+        let kind = match stat.kind() {
+            FileType::Directory => Kind::Directory(self.place(stat, name)),
+            FileType::RegularFile => Kind::Regular(Mutex::new(self.regular(stat))),
+            FileType::Symlink => Kind::Link(Mutex::default()),
+            _ => Kind::Other,
+        };
+        let inode = Arc::new(Inode::new(id, stat.identity.file, kind));
+        self.referenced.insert(id, Reference { inode: Arc::clone(&inode), lookups: 1 });
+        inode
+    }
+
+    /// Keeps the descriptor of an inode open if it was let go. Answers with those that are let go in its place.
+    fn hold(&mut self, inode: &Inode, node: &Arc<Node>) -> Vec<Arc<Node>> {
+        let mut let_go = Vec::new();
+        if inode.descriptor.fill(node) {
+            let Self { open, referenced, .. } = self;
+            open.add(inode.id, |next| {
+                let Some(Reference { inode, .. }) = referenced.get(&next) else { return false };
+                if inode.descriptor.is_open() && inode.stays_open() {
+                    return true;
+                }
+                let_go.extend(inode.descriptor.let_go());
+                false
+            });
+        }
+        let_go
     }
 
     fn regular(&mut self, stat: &Stat) -> Regular {
@@ -377,15 +465,29 @@ impl Tables {
     /// The backing inode number itself where that is unique, so that it is the same at all times
     /// and in all mounts.
     fn number(&mut self, stat: &Stat, device: u64) -> InodeId {
-        let (home, inode) = (stat.device(), stat.statx.stx_ino);
-        if home == device && inode != InodeId::ROOT.0 && inode < FOREIGN_BASE {
-            return InodeId(inode);
+        let file = (stat.device(), stat.identity.file);
+        if let Some(given) = self.given.get(&file) {
+            return *given;
         }
-        let next = InodeId(FOREIGN_BASE + self.foreign.len() as u64);
-        *self.foreign.entry((home, inode)).or_insert(next)
+        let own = InodeId(stat.statx.stx_ino);
+        if stat.device() == device && own.0 < GIVEN_BASE && self.can_mean(own, stat) {
+            return own;
+        }
+        let next = InodeId(GIVEN_BASE + self.given.len() as u64);
+        self.given.insert(file, next);
+        next
     }
 
-    fn place(&mut self, stat: &Stat, parent: &Arc<Place>, name: &OsStr) -> Arc<Place> {
+    /// Whether the kernel knows no other file by this number. While our descriptor of a file is open, the store uses its
+    /// number for no other one. Once it was let go, the file may be gone, and the number used again.
+    fn can_mean(&self, id: InodeId, stat: &Stat) -> bool {
+        let is_same = |Reference { inode, .. }: &Reference| {
+            inode.descriptor.is_open() || inode.file == stat.identity.file
+        };
+        id != InodeId::ROOT && self.referenced.get(&id).is_none_or(is_same)
+    }
+
+    fn place(&mut self, stat: &Stat, (parent, name): (&Arc<Place>, &OsStr)) -> Arc<Place> {
         let file = stat.identity.file;
         if let Some(place) = self.places.get(&file).and_then(Weak::upgrade) {
             return place;
@@ -413,9 +515,9 @@ fn seen_as(inode: &Inode, parent: &Arc<Place>, name: &OsStr) {
 }
 
 /// Numbers from here on are ours to give; no filesystem in use counts that far.
-const FOREIGN_BASE: u64 = 1 << 62;
+const GIVEN_BASE: u64 = 1 << 62;
 
-/// Numbers from here on are those of virtual files; so many foreign ones there never are.
+/// Numbers from here on are those of virtual files; so many are never given.
 const VIRTUAL_BASE: u64 = 1 << 63;
 
 /// So many dead entries are not worth a walk over the table.
@@ -460,13 +562,14 @@ mod tests {
                 run_id: String::new(),
                 replaceable: Arc::new([]),
             };
-            let inodes = Inodes::new(tenure, 0, root, &stat);
+            let inodes = Inodes::new(tenure, 0, (root, &stat), 1024);
             Self { directory, backing, inodes }
         }
 
         fn look_up(&self, name: &str) -> Arc<Inode> {
             let root = self.inodes.find(InodeId::ROOT).unwrap();
-            let node = self.backing.lookup(&root.node, name.as_ref()).unwrap();
+            let node = self.backing.root().unwrap();
+            let node = self.backing.lookup(&node, name.as_ref()).unwrap();
             let stat = self.backing.stat(node.as_fd()).unwrap();
             self.inodes.reference(node, &stat, root.place().unwrap(), name.as_ref())
         }

@@ -148,7 +148,7 @@ impl Vfs {
             return Ok(self.handles.insert(opened));
         }
         let inode = self.inodes.find(id)?;
-        let file = self.backing.open(&inode.node, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        let file = self.backing.open(&*self.node(&inode)?, OFlags::RDONLY | OFlags::DIRECTORY)?;
         let directory = DirectoryHandle::new(inode, file);
         Ok(self.handles.insert(Handle::Directory(Arc::new(directory))))
     }
@@ -183,7 +183,7 @@ impl Vfs {
             return self.look_up_virtual_entry(&directory, name);
         }
         let parent = handle.directory()?.inode();
-        match self.backing.lookup(&parent.node, name) {
+        match self.backing.lookup(&*self.node(parent)?, name) {
             Ok(node) => self.enter(parent, name, node, None).map(|(_, it)| Some(it)),
             Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(errno.into()),
@@ -192,18 +192,20 @@ impl Vfs {
 
     pub(crate) fn statfs(&self, id: InodeId) -> Result<StatVfs, Error> {
         let id = if id.is_virtual() { InodeId::ROOT } else { id };
-        Ok(self.backing.statfs(&self.inodes.find(id)?.node)?)
+        let inode = self.inodes.find(id)?;
+        Ok(self.backing.statfs(&*self.node(&inode)?)?)
     }
 
     /// A file that is written to is opened readable too where that is allowed, so that it can be
     /// read back for its digest.
     pub(super) fn open_backing(&self, inode: &Inode, access: OFlags) -> Result<Opened, Error> {
+        let node = &*self.node(inode)?;
         let file = if access == OFlags::WRONLY {
             self.backing
-                .open(&inode.node, OFlags::RDWR)
-                .or_else(|_| self.backing.open(&inode.node, OFlags::WRONLY))?
+                .open(node, OFlags::RDWR)
+                .or_else(|_| self.backing.open(node, OFlags::WRONLY))?
         } else {
-            self.backing.open(&inode.node, access)?
+            self.backing.open(node, access)?
         };
         Ok(self.opened(file))
     }

@@ -24,7 +24,7 @@ impl Vfs {
     /// guarded one does not lead out of the tree.
     pub(crate) fn read_link(&self, id: InodeId, caller: Caller) -> Result<PathBuf, Error> {
         let inode = self.inodes.find(id)?;
-        let text = self.backing.read_link(&inode.node)?;
+        let text = self.backing.read_link(&*self.node(&inode)?)?;
         if let Kind::Link(names) = &inode.kind
             && self.gate.guards()
         {
@@ -54,7 +54,8 @@ impl Vfs {
     pub(super) fn note_link(&self, inode: &Inode, (parent, name): (&Place, &OsStr)) {
         if let (Kind::Link(_), true) = (&inode.kind, self.gate.guards())
             && let Some(link) = parent.path_of(name)
-            && let Ok(text) = self.backing.read_link(&inode.node)
+            && let Ok(node) = self.node(inode)
+            && let Ok(text) = self.backing.read_link(&node)
         {
             for end in places(&link, self.ends_of(&link, &text)) {
                 self.gate.link_found(link.clone().into(), end);

@@ -1,6 +1,7 @@
 //! The filesystem itself: inodes, handles, names, attributes. Knows nothing of FUSE.
 
 mod attribute;
+mod descriptors;
 mod directory;
 mod filesystem;
 mod handle;

@@ -51,7 +51,7 @@ impl Vfs {
             return found;
         }
         let parent = self.inodes.find(parent)?;
-        let node = self.backing.lookup(&parent.node, name)?;
+        let node = self.backing.lookup(&*self.node(&parent)?, name)?;
         self.enter(&parent, name, node, Some(caller)).map(|(_, attributes)| attributes)
     }
 
@@ -92,7 +92,8 @@ impl Vfs {
         caller: Caller,
     ) -> Result<Entered, Error> {
         let parent = self.changeable_directory(parent, name)?;
-        match self.backing.create(&parent.node, name, OFlags::RDWR | OFlags::EXCL, mode) {
+        let directory = &*self.node(&parent)?;
+        match self.backing.create(directory, name, OFlags::RDWR | OFlags::EXCL, mode) {
             Ok(file) => {
                 let created = Created { parent: &parent, name, mode, caller };
                 let opener = match flags & OFlags::ACCMODE {
@@ -104,7 +105,7 @@ impl Vfs {
                 made.map(|made| Entered::Made(Box::new(made)))
             }
             Err(Errno::EXIST) if !flags.contains(OFlags::EXCL) => {
-                let node = self.backing.lookup(&parent.node, name)?;
+                let node = self.backing.lookup(directory, name)?;
                 let entered = self.enter(&parent, name, node, Some(caller));
                 entered.map(|(inode, _)| Entered::Found(inode))
             }
@@ -156,8 +157,9 @@ impl Vfs {
 
     /// A file that the caller was told could not be made must not be there.
     fn undo(&self, made: &Created<'_>) {
-        if let Err(errno) = self.backing.unlink(&made.parent.node, made.name) {
-            tracing::warn!(%errno, name = ?made.name, "a file that failed to be made stays");
+        let unlink = |parent: Arc<Node>| Ok(self.backing.unlink(&parent, made.name)?);
+        if let Err(error) = self.node(made.parent).and_then(unlink) {
+            tracing::warn!(%error, name = ?made.name, "a file that failed to be made stays");
         }
     }
 
@@ -170,11 +172,11 @@ impl Vfs {
     ) -> Result<Attributes, Error> {
         let parent = self.changeable_directory(parent, name)?;
         self.admit_special(kind, (&parent, name), Some(caller))?;
-        let node = self.backing.make_node(&parent.node, name, kind, mode, device)?;
+        let node = self.backing.make_node(&*self.node(&parent)?, name, kind, mode, device)?;
         let stat = self.give_to(&Created { parent: &parent, name, mode, caller }, &node)?;
         let (inode, attributes) = self.enter_as(&parent, name, (node, stat), None)?;
         if let Some(regular) = inode.regular() {
-            let file = self.backing.open(&inode.node, OFlags::RDWR)?;
+            let file = self.backing.open(&*self.node(&inode)?, OFlags::RDWR)?;
             let opened = Opened { backing: Arc::clone(&self.backing), file: Arc::new(file) };
             let held = self.hold_now(&regular, self.processes.of(caller))?;
             // An output, though an empty one.
@@ -191,7 +193,7 @@ impl Vfs {
         caller: Caller,
     ) -> Result<Attributes, Error> {
         let parent = self.changeable_directory(parent, name)?;
-        let node = self.backing.make_directory(&parent.node, name, mode)?;
+        let node = self.backing.make_directory(&*self.node(&parent)?, name, mode)?;
         let stat = self.give_to(&Created { parent: &parent, name, mode, caller }, &node)?;
         self.enter_as(&parent, name, (node, stat), None).map(|(_, attributes)| attributes)
     }
@@ -204,7 +206,7 @@ impl Vfs {
         caller: Caller,
     ) -> Result<Attributes, Error> {
         let parent = self.changeable_directory(parent, name)?;
-        let node = self.backing.symlink(&parent.node, name, target)?;
+        let node = self.backing.symlink(&*self.node(&parent)?, name, target)?;
         let mode = Mode::empty();
         let stat = self.give_to(&Created { parent: &parent, name, mode, caller }, &node)?;
         self.enter_as(&parent, name, (node, stat), None).map(|(_, attributes)| attributes)
@@ -218,8 +220,9 @@ impl Vfs {
     ) -> Result<Attributes, Error> {
         let (inode, parent) = (self.inodes.find(id)?, self.changeable_directory(parent, name)?);
         self.admit_special(self.stat(&inode)?.kind(), (&parent, name), None)?;
-        self.metadata_change(&inode, || Ok(self.backing.link(&inode.node, &parent.node, name)?))?;
-        let node = self.backing.lookup(&parent.node, name)?;
+        let (file, directory) = (&*self.node(&inode)?, &*self.node(&parent)?);
+        self.metadata_change(&inode, || Ok(self.backing.link(file, directory, name)?))?;
+        let node = self.backing.lookup(directory, name)?;
         self.enter(&parent, name, node, None).map(|(_, attributes)| attributes)
     }
 
@@ -230,9 +233,10 @@ impl Vfs {
         caller: Caller,
     ) -> Result<(), Error> {
         let parent = self.changeable_directory(parent, name)?;
-        let victim = self.resident(&parent, name);
+        let directory = &*self.node(&parent)?;
+        let victim = self.resident(directory, name);
         self.metadata_change_of(&[victim.as_deref()], || {
-            self.backing.unlink(&parent.node, name)?;
+            self.backing.unlink(directory, name)?;
             lose_name(victim.as_deref(), &parent, name)
         })?;
         self.note_last_name(victim.as_deref(), caller)
@@ -240,7 +244,10 @@ impl Vfs {
 
     pub(crate) fn remove_directory(&self, parent: InodeId, name: &OsStr) -> Result<(), Error> {
         let parent = self.changeable_directory(parent, name)?;
-        Ok(self.backing.remove_directory(&parent.node, name)?)
+        let directory = &*self.node(&parent)?;
+        let victim = self.resident(directory, name);
+        self.backing.remove_directory(directory, name)?;
+        lose_name(victim.as_deref(), &parent, name)
     }
 
     pub(crate) fn rename(
@@ -252,8 +259,9 @@ impl Vfs {
     ) -> Result<(), Error> {
         let from = self.changeable_directory(from, from_name)?;
         let to = self.changeable_directory(to, to_name)?;
-        let moved = self.resident(&from, from_name);
-        let replaced = self.resident(&to, to_name);
+        let (source, target) = (&*self.node(&from)?, &*self.node(&to)?);
+        let moved = self.resident(source, from_name);
+        let replaced = self.resident(target, to_name);
         let (moved, replaced) = (moved.as_deref(), replaced.as_deref());
         let exchange = flags.contains(RenameFlags::EXCHANGE);
         if let Some(moved) = moved {
@@ -263,7 +271,9 @@ impl Vfs {
             self.admit_special(self.stat(replaced)?.kind(), (&from, from_name), Some(caller))?;
         }
         self.metadata_change_of(&[moved, replaced], || {
-            self.backing.rename((&from.node, from_name), (&to.node, to_name), flags)?;
+            // What follows asks for no descriptor that could have been let go.
+            let _until_names_follow = self.inodes.renaming.read();
+            self.backing.rename((source, from_name), (target, to_name), flags)?;
             if is_same(moved, replaced) {
                 // Two names of one file: POSIX has rename do nothing.
                 return Ok(());
@@ -321,7 +331,11 @@ impl Vfs {
         let Some(inode) = inode else { return Ok(()) };
         let Some(Regular { tenure, tracked }) = inode.regular() else { return Ok(()) };
         let stat = self.stat(inode)?;
-        if stat.statx.stx_nlink > 0 || tenure.run.unlinked(&tracked) {
+        if stat.statx.stx_nlink > 0 {
+            return Ok(());
+        }
+        inode.set_removed();
+        if tenure.run.unlinked(&tracked) {
             return Ok(());
         }
         match self.gate.published(&stat.identity) {
@@ -346,11 +360,11 @@ impl Vfs {
         self.inodes.find(id)
     }
 
-    /// What the kernel knows under this name, if it knows it.
-    fn resident(&self, parent: &Inode, name: &OsStr) -> Option<Arc<Inode>> {
-        let node = self.backing.lookup(&parent.node, name).ok()?;
+    /// What the kernel knows under this name, if it knows it. It stays within reach when the name goes.
+    fn resident(&self, parent: &Node, name: &OsStr) -> Option<Arc<Inode>> {
+        let node = self.backing.lookup(parent, name).ok()?;
         let stat = self.backing.stat(node.as_fd()).ok()?;
-        self.inodes.find_by_stat(&stat)
+        self.inodes.find_behind(node, &stat)
     }
 
     pub(super) fn metadata_change<T>(
@@ -403,7 +417,7 @@ impl Vfs {
         self.admit_special(stat.kind(), (parent, name), caller)?;
         let inode = self.inodes.reference(node, &stat, parent.place()?, name);
         self.note_link(&inode, (parent.place()?, name));
-        self.note_surroundings(&inode, &stat, &parent.node)?;
+        self.note_surroundings((&inode, &stat), parent)?;
         let attributes = self.told(&inode, stat);
         Ok((inode, attributes))
     }
@@ -442,7 +456,7 @@ impl Vfs {
     }
 
     pub(super) fn stat(&self, inode: &Inode) -> Result<Stat, Error> {
-        Ok(self.backing.stat(inode.node.as_fd())?)
+        Ok(self.backing.stat(self.node(inode)?.as_fd())?)
     }
 }
 
@@ -457,10 +471,14 @@ fn is_same(one: Option<&Inode>, other: Option<&Inode>) -> bool {
 
 fn lose_name(inode: Option<&Inode>, parent: &Inode, name: &OsStr) -> Result<(), Error> {
     let Some(inode) = inode else { return Ok(()) };
-    if let Kind::Link(names) = &inode.kind {
-        names.lock().remove(parent.place()?, name);
-    } else if let Some(tracked) = inode.tracked() {
-        tracked.names().remove(parent.place()?, name);
+    match &inode.kind {
+        Kind::Directory(_) => inode.set_removed(),
+        Kind::Regular(regular) => {
+            let tracked = Arc::clone(&regular.lock().tracked);
+            tracked.names().remove(parent.place()?, name);
+        }
+        Kind::Link(names) => names.lock().remove(parent.place()?, name),
+        Kind::Other => {}
     }
     Ok(())
 }

@@ -321,7 +321,7 @@ impl Vfs {
     /// [`Error::InUse`] when it was given a set-id bit meanwhile, which a user would not take away from it.
     fn let_write_past(&self, inode: &Inode, writer: &WriteHandle) -> Result<(), Error> {
         let Some(user) = inode.written_past() else { return Ok(()) };
-        if user != SUPERUSER && sets_id(self.backing.stat(inode.node.as_fd())?.mode()) {
+        if user != SUPERUSER && sets_id(self.stat(inode)?.mode()) {
             return Err(Error::InUse);
         }
         writer.write_past();

@@ -20,11 +20,7 @@ use super::{
     filesystem::{Attributes, Vfs},
     inode::Inode,
 };
-use crate::{
-    backing::{Node, Stat},
-    error::Error,
-    mount::SoleUser,
-};
+use crate::{backing::Stat, error::Error, mount::SoleUser};
 
 /// What the directories in which something was seen mean for it.
 #[derive(Debug, Default)]
@@ -58,27 +54,28 @@ impl Vfs {
 
     fn may_be_shown_as_own(&self, inode: &Inode) -> bool {
         let Surroundings { guard, give_away } = &inode.surroundings;
-        !guard.load(Relaxed) && (give_away.load(Relaxed) || self.backing.may_write(&inode.node))
+        let may_write = || self.node(inode).is_ok_and(|node| self.backing.may_write(&node));
+        !guard.load(Relaxed) && (give_away.load(Relaxed) || may_write())
     }
 
     /// What belongs to somebody else was seen below `parent`.
     pub(super) fn note_surroundings(
         &self,
-        inode: &Inode,
-        stat: &Stat,
-        parent: &Node,
+        (inode, stat): (&Inode, &Stat),
+        parent: &Inode,
     ) -> Result<(), Error> {
         let Some(user) = &self.options.sole_user else { return Ok(()) };
         let uid = stat.statx.stx_uid;
         if uid == user.uid {
             return Ok(());
         }
+        let parent = self.node(parent)?;
         let above = self.backing.stat(parent.as_fd())?.statx;
         let mode = Mode::from_raw_mode(above.stx_mode.into());
         let is_shared = mode.contains(Mode::SVTX) && mode.intersects(Mode::WGRP | Mode::WOTH);
         if is_shared && above.stx_uid != uid && stat.kind() != FileType::Directory {
             inode.surroundings.guard.store(true, Relaxed);
-        } else if self.backing.may_write(parent) {
+        } else if self.backing.may_write(&parent) {
             inode.surroundings.give_away.store(true, Relaxed);
         }
         Ok(())

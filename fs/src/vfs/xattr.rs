@@ -35,7 +35,7 @@ impl Vfs {
             }
             Namespace::Quiet => Err(Error::NoAttribute),
             Namespace::Refused => Err(Error::NotSupported),
-            Namespace::Stored => Ok(self.backing.attribute(&inode.node, name)?),
+            Namespace::Stored => Ok(self.backing.attribute(&*self.node(&inode)?, name)?),
         }
     }
 
@@ -45,7 +45,7 @@ impl Vfs {
             return Ok(Vec::new());
         }
         let inode = self.inodes.find(id)?;
-        let stored = match self.backing.attribute_names(&inode.node) {
+        let stored = match self.backing.attribute_names(&*self.node(&inode)?) {
             Ok(names) => names,
             Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
             Err(errno) => return Err(errno.into()),
@@ -72,13 +72,15 @@ impl Vfs {
         let flags = u32::try_from(flags).ok().and_then(XattrFlags::from_bits);
         let flags = flags.ok_or(Error::Invalid)?;
         self.metadata_change(&inode, || {
-            Ok(self.backing.set_attribute(&inode.node, name, value, flags)?)
+            Ok(self.backing.set_attribute(&*self.node(&inode)?, name, value, flags)?)
         })
     }
 
     pub(crate) fn remove_attribute(&self, id: InodeId, name: &OsStr) -> Result<(), Error> {
         let inode = self.changeable(id, name)?;
-        self.metadata_change(&inode, || Ok(self.backing.remove_attribute(&inode.node, name)?))
+        self.metadata_change(&inode, || {
+            Ok(self.backing.remove_attribute(&*self.node(&inode)?, name)?)
+        })
     }
 
     fn changeable(&self, id: InodeId, name: &OsStr) -> Result<Arc<Inode>, Error> {

@@ -16,8 +16,11 @@ use crate::{cli::output::complain, passthrough, run};
 /// types it.
 pub(in crate::cli) const HIDDEN_COMMAND: &str = "__rehearse";
 
-/// So many files few stages have in use at a time.
-const OPEN_FILES_ENOUGH: u64 = 100_000;
+/// So many files few stages have open at a time.
+const OPEN_FILES_ENOUGH: u64 = 4096;
+
+/// The process that serves has open what the command has open, and holds another one by which it reaches the file.
+const DESCRIPTORS_OF_AN_OPEN_FILE: u64 = 2;
 
 pub(super) fn findings() -> Vec<Finding> {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
@@ -87,11 +90,11 @@ fn open_files() -> Finding {
     match getrlimit(Resource::Nofile).maximum {
         None => Finding::ok(SUBJECT, "no hard limit"),
         Some(limit) => {
-            let bounded = format!(
-                "hard limit {limit}: as many files and directories one run can use at a time"
-            );
-            let next = "raise it (ulimit -Hn, LimitNOFILE=) if stages work on more files";
-            let next_step = (limit < OPEN_FILES_ENOUGH).then(|| next.to_owned());
+            let files = limit / DESCRIPTORS_OF_AN_OPEN_FILE;
+            let bounded =
+                format!("hard limit {limit}: one run can have {files} files open at a time");
+            let next = "raise it (ulimit -Hn, LimitNOFILE=) if stages have more files open";
+            let next_step = (files < OPEN_FILES_ENOUGH).then(|| next.to_owned());
             Finding { next_step, ..Finding::ok(SUBJECT, bounded) }
         }
     }

@@ -31,7 +31,8 @@ use crate::{
     meter::{Operation, Room, Watch, meter},
     run::Caller,
     vfs::{
-        Answer, AttributeChange, Attributes, Given, HandleId, InodeId, NewTime, PageCache, Vfs, Way,
+        Answer, AttributeChange, Attributes, Given, HandleId, InodeId, NewTime, PageCache, Promise,
+        Vfs, Way,
     },
 };
 
@@ -441,13 +442,14 @@ impl Filesystem for Adapter {
         offset: u64,
         data: &[u8],
         write_flags: WriteFlags,
-        _flags: OpenFlags,
+        flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
         let drop_bits = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+        let promise = promise(write_flags, open_flags(flags.0));
         let watch = meter().start(Operation::Write);
-        self.vfs.write(HandleId(handle.0), data, offset, drop_bits, |written| {
+        self.vfs.write(HandleId(handle.0), (data, offset), drop_bits, promise, |written| {
             watch.stop(&written);
             answer_written(reply, written);
         });
@@ -793,6 +795,19 @@ fn inode(id: INodeNo) -> InodeId {
 
 fn open_flags(flags: i32) -> OFlags {
     OFlags::from_bits_retain(flags.cast_unsigned())
+}
+
+/// The kernel repeats with each write what its open file or the call wants of it.
+fn promise(write_flags: WriteFlags, flags: OFlags) -> Promise {
+    if write_flags.contains(WriteFlags::FUSE_WRITE_CACHE) {
+        Promise::Stored
+    } else if flags.contains(OFlags::SYNC) {
+        Promise::Synced { data_only: false }
+    } else if flags.contains(OFlags::DSYNC) {
+        Promise::Synced { data_only: true }
+    } else {
+        Promise::Received
+    }
 }
 
 fn permissions(mode: u32) -> Mode {

@@ -8,7 +8,7 @@ use std::{
     io::{Read, Write},
     os::{
         fd::{AsRawFd, OwnedFd},
-        unix::fs::{FileExt, MetadataExt},
+        unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
     },
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -235,11 +235,34 @@ fn a_write_that_is_answered_and_cannot_be_stored_is_told_once_and_no_output() {
 }
 
 #[test]
+fn what_is_written_to_be_synced_is_synced_when_it_is_answered() {
+    if !can_mount() {
+        return;
+    }
+    for flag in [OFlags::DSYNC, OFlags::SYNC] {
+        let store = SmallStore::new(64 * MIB);
+        let lower = store.scratch.path("lower");
+        fs::create_dir(&lower).unwrap();
+        // What is lost there is told to whoever syncs.
+        let bind = |place: &Path| rustix::mount::mount_bind(&lower, place).unwrap();
+        let upper = Scratch::with(bind, Inputs::Opened, Limits::default(), |backing| backing);
+        rustix::mount::unmount(upper.stored(""), UnmountFlags::DETACH).unwrap();
+        let mut options = File::options();
+        options.write(true).create(true).custom_flags(flag.bits().cast_signed());
+        let mut file = options.open(upper.path("f")).unwrap();
+        file.write_all(&pattern(PIECE, 0)).unwrap();
+        store.fill();
+        let error = file.write_all(&pattern(PIECE, 1)).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(Errno::NOSPC.raw_os_error()), "{flag:?}");
+    }
+}
+
+#[test]
 fn a_write_that_could_not_be_stored_is_told_by_close() {
     if !can_mount() {
         return;
     }
-    assert_eq!(full_meanwhile("os.close(fd)"), Some(7));
+    assert_eq!(full_meanwhile(WRITES_ON, "os.close(fd)"), Some(7));
 }
 
 #[test]
@@ -248,18 +271,34 @@ fn what_could_not_be_stored_is_told_to_the_writer_whoever_else_closes_the_file()
         return;
     }
     let closes_a_copy = "if os.fork() == 0: os._exit(0)\n    os.wait()\n    os.fsync(fd)";
-    assert_eq!(full_meanwhile(closes_a_copy), Some(7));
+    assert_eq!(full_meanwhile(WRITES_ON, closes_a_copy), Some(7));
 }
 
-/// A program writes, the store is full, it writes again and does this: 7 if that is told ENOSPC.
-fn full_meanwhile(then: &str) -> Option<i32> {
+#[test]
+fn what_could_not_be_stored_of_a_mapping_is_told_to_whoever_syncs_it() {
+    if !can_mount() {
+        return;
+    }
+    // The kernel may write its pages back through the other one.
+    let stores_in_one_of_two = "other = os.open(sys.argv[1], os.O_RDWR)\n\
+        os.ftruncate(fd, 1 << 21)\n\
+        one, two = mmap.mmap(fd, 1 << 21), mmap.mmap(other, 1 << 21)\n\
+        one[1 << 20:] = bytes([1]) * (1 << 20)";
+    assert_eq!(full_meanwhile(stores_in_one_of_two, "one.flush()"), Some(7));
+}
+
+/// Is answered, and cannot be stored.
+const WRITES_ON: &str = "assert os.write(fd, bytes(1 << 19)) == 1 << 19";
+
+/// A program writes, the store is full, it does one thing and another: 7 if that is told ENOSPC.
+fn full_meanwhile(first: &str, then: &str) -> Option<i32> {
     let store = SmallStore::new(64 * MIB);
     let script = format!(
-        "import errno, os, sys\n\
-         fd = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT)\n\
+        "import errno, mmap, os, sys\n\
+         fd = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)\n\
          os.write(fd, bytes(1 << 19))\n\
          print(flush=True); sys.stdin.readline()\n\
-         assert os.write(fd, bytes(1 << 19)) == 1 << 19\n\
+         {first}\n\
          try:\n    {then}\n\
          except OSError as error: sys.exit(7 if error.errno == errno.ENOSPC else 8)\n"
     );

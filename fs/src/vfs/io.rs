@@ -19,7 +19,24 @@ use crate::{
     error::Error,
     read::Reading,
     run::{Caller, Opened},
+    write::WriteHandle,
 };
+
+/// What is true of a write when it is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Promise {
+    /// Nothing: what goes wrong is told to whoever writes on, syncs or closes.
+    Received,
+    /// It is stored. The kernel writes pages back through any open file that was mapped, so what goes wrong is told
+    /// to the kernel, and by it to all who sync or close the file.
+    Stored,
+    /// It is synced: whoever wrote it wants that of each write (`O_SYNC`, `O_DSYNC`), and the kernel asks for nothing
+    /// more.
+    Synced {
+        /// And not the times of the file.
+        data_only: bool,
+    },
+}
 
 impl Vfs {
     pub(crate) fn release(&self, id: HandleId) {
@@ -58,9 +75,9 @@ impl Vfs {
     pub(crate) fn write(
         &self,
         id: HandleId,
-        bytes: &[u8],
-        offset: u64,
+        (bytes, offset): (&[u8], u64),
         drop_privilege_bits: bool,
+        promise: Promise,
         answer: impl FnOnce(Result<usize, Error>),
     ) {
         let handle = match self.handles.find(id) {
@@ -74,6 +91,24 @@ impl Vfs {
         if drop_privilege_bits && let Err(error) = writer.drop_privilege_bits() {
             return answer(Err(error));
         }
+        match promise {
+            Promise::Received => self.write_as_suits(writer, bytes, offset, answer),
+            Promise::Stored => answer(writer.write(bytes, offset)),
+            Promise::Synced { data_only } => {
+                let sync = || self.backing.sync(writer.file(), data_only);
+                let written = writer.write(bytes, offset);
+                answer(written.and_then(|count| Ok(sync().map(|()| count)?)));
+            }
+        }
+    }
+
+    fn write_as_suits(
+        &self,
+        writer: &WriteHandle,
+        bytes: &[u8],
+        offset: u64,
+        answer: impl FnOnce(Result<usize, Error>),
+    ) {
         let behind = bytes.len() >= BEHIND_BYTES || writer.is_behind();
         if behind && writer.may_be_behind() && self.has_room_for(bytes.len()) {
             if !writer.write_behind(bytes, offset, answer) {

@@ -25,6 +25,7 @@ pub(crate) use attribute::{AttributeChange, NewTime};
 pub(crate) use filesystem::{Attributes, Vfs};
 pub(crate) use handle::HandleId;
 pub(crate) use inode::{InodeId, Shortcut};
+pub(crate) use io::Promise;
 pub(crate) use opening::{Answer, Given, PageCache};
 pub(crate) use tenure::Tenure;
 pub(crate) use virtual_files::TOP_NAME;

@@ -117,12 +117,19 @@ impl WriteHandle {
     /// Stores bytes at an offset and says how many were stored.
     ///
     /// Store and hasher see the writes of one file in the same order: that of its line. A short write
-    /// hashes what was stored; a failed one hashes nothing.
+    /// hashes what was stored; a failed one hashes nothing. So does one after another that was answered and
+    /// not stored: it is told that.
     pub(crate) fn write(&self, bytes: &[u8], offset: u64) -> Result<usize, Error> {
-        let mut place = self.tracked.line().enter();
-        let mut write =
-            |opened: &Opened| Ok(opened.backing.write_at(&opened.file, bytes, offset)?);
-        self.store(&mut place, (bytes, offset), Haste::OthersWait, &mut write)
+        let place = self.tracked.line().enter();
+        place.wait_to_store();
+        self.tell_lost_to_writer()?;
+        self.write_in_turn(place, bytes, offset)
+    }
+
+    /// As [`write`](Self::write), for the kernel, which has kept in its pages what somebody stored in a mapping:
+    /// what that one is still to be told is no matter of it.
+    pub(crate) fn write_back(&self, bytes: &[u8], offset: u64) -> Result<usize, Error> {
+        self.write_in_turn(self.tracked.line().enter(), bytes, offset)
     }
 
     /// As [`write`](Self::write), but says that all is stored before it is. Nobody sees a difference but
@@ -148,7 +155,7 @@ impl WriteHandle {
         // Before the place is left: whoever waits for that asks what was lost.
         if let Some(error) = lost {
             self.tracked.content_as_it_is().lost.get_or_insert(error);
-            self.lost.lock().get_or_insert(Lost { error, is_told: false });
+            *self.lost.lock() = Some(Lost { error, is_told: false });
         }
         lost.is_none()
     }
@@ -158,9 +165,10 @@ impl WriteHandle {
         !self.tracked.line().is_empty()
     }
 
-    /// Whether nobody sees a difference if a write is answered first.
+    /// Whether nobody sees a difference if a write is answered first. Who has lost one, and has not synced since,
+    /// is to hear of each other one itself: an error in the place of a later write may end as a short one.
     pub(crate) fn may_be_behind(&self) -> bool {
-        !self.beside_passthrough.load(Relaxed)
+        !self.beside_passthrough.load(Relaxed) && self.lost.lock().is_none()
     }
 
     /// Waits until all that was answered is stored. Any process that has the descriptor may close it: what was
@@ -219,6 +227,17 @@ impl WriteHandle {
             }
             _ => Ok(()),
         }
+    }
+
+    fn write_in_turn(
+        &self,
+        mut place: Place<'_>,
+        bytes: &[u8],
+        offset: u64,
+    ) -> Result<usize, Error> {
+        let mut write =
+            |opened: &Opened| Ok(opened.backing.write_at(&opened.file, bytes, offset)?);
+        self.store(&mut place, (bytes, offset), Haste::OthersWait, &mut write)
     }
 
     /// Why not all of it could be stored. A store that takes only a part says so when it is asked to take the rest.

@@ -235,6 +235,27 @@ fn a_write_that_is_answered_and_cannot_be_stored_is_told_once_and_no_output() {
 }
 
 #[test]
+fn a_small_write_is_told_as_well_that_a_large_one_could_not_be_stored() {
+    if !can_mount() {
+        return;
+    }
+    let store = SmallStore::new(64 * MIB);
+    let mut file = File::create(store.scratch.path("f")).unwrap();
+    file.write_all(&pattern(PIECE, 0)).unwrap();
+    file.sync_all().unwrap();
+    store.fill();
+    file.write_all(&pattern(PIECE, 1)).unwrap();
+    // Asked for the size, we wait until it is known that it is not stored.
+    file.metadata().unwrap();
+    fs::remove_file(store.below("rest")).unwrap();
+    let error = file.write_all(b"small").unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(Errno::NOSPC.raw_os_error()));
+    file.write_all(b"small").unwrap();
+    let error = file.sync_all().unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(Errno::NOSPC.raw_os_error()));
+}
+
+#[test]
 fn what_is_written_to_be_synced_is_synced_when_it_is_answered() {
     if !can_mount() {
         return;

@@ -93,7 +93,7 @@ impl Vfs {
         }
         match promise {
             Promise::Received => self.write_as_suits(writer, bytes, offset, answer),
-            Promise::Stored => answer(writer.write(bytes, offset)),
+            Promise::Stored => answer(writer.write_back(bytes, offset)),
             Promise::Synced { data_only } => {
                 let sync = || self.backing.sync(writer.file(), data_only);
                 let written = writer.write(bytes, offset);

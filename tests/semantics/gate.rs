@@ -412,6 +412,28 @@ fn published_content_is_read_by_the_kernel_itself() {
 }
 
 #[test]
+fn who_is_refused_to_open_a_file_and_empty_it_has_emptied_nothing() {
+    if !can_mount() {
+        return;
+    }
+    let mut lab = Lab::guarding("stat", &[("w.bin", &vec![7; 4 * GROUP])]);
+    lab.publish(&["w.bin"]);
+    let path = lab.scratch.path("w.bin");
+    // Whoever may not change it reads it past us.
+    let reader = File::open(&path).unwrap();
+    lab.scratch.begin_with_outputs("replaces", &["w.bin"]);
+    let mut empties = File::options();
+    empties.read(true).write(true).truncate(true);
+    assert_eq!(errno(empties.open(&path)), Some(Errno::TXTBSY.raw_os_error()));
+    assert_eq!(fs::metadata(lab.scratch.stored("w.bin")).unwrap().len(), 4 * GROUP as u64);
+    assert_eq!(lab.scratch.quiesce(), []);
+    assert!(lab.scratch.facts.sealed().is_empty());
+    drop(reader);
+    empties.open(&path).unwrap();
+    assert_eq!(fs::metadata(lab.scratch.stored("w.bin")).unwrap().len(), 0);
+}
+
+#[test]
 fn at_level_per_read_a_file_that_grows_or_shrinks_below_is_not_read_to_another_end() {
     if !can_mount() {
         return;

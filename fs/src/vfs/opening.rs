@@ -10,7 +10,7 @@ use super::{
     filesystem::Vfs,
     handle::{Handle, HandleId},
     holding::Held,
-    inode::{Inode, InodeId, Shortcut},
+    inode::{Inode, InodeId, OnWay, Shortcut},
     tenure::Regular,
     ways::{Opener, Way},
 };
@@ -51,6 +51,8 @@ pub(crate) struct Ready {
     handle: Handle,
     /// None of a file that we make up.
     opener: Option<(Arc<Inode>, Opener)>,
+    /// Of one that was emptied: who is refused has changed nothing.
+    entered: Option<(OnWay, Way<Shortcut>)>,
     page_cache: PageCache,
 }
 
@@ -234,13 +236,17 @@ impl Vfs {
         let (page_cache, identity) = self.page_cache(&opening, leave.admitted())?;
         let opener = self.opener(&opening, &identity)?;
         let inode = Arc::clone(&opening.inode);
+        // Who may be refused takes no shortcut when he empties it, and nobody else is.
+        let may_be_refused = !matches!(opener, Opener::Writer { .. });
+        let enter = || inode.enter_way(opener, || None);
+        let entered = (opening.truncates && may_be_refused).then(enter).transpose()?;
         let handle = match leave {
             Leave::ToRead(admitted) => Handle::Reader(Arc::new(self.reader(opening, admitted)?)),
             Leave::ToWrite(held, admitted) => {
                 Handle::Writer(Arc::new(self.writer(opening, held, admitted)?))
             }
         };
-        Ok(Ready { handle, opener: Some((inode, opener)), page_cache })
+        Ok(Ready { handle, opener: Some((inode, opener)), entered, page_cache })
     }
 
     /// Whoever has a file open is given the pages that those read who have it verified, so that all reads must
@@ -296,7 +302,7 @@ impl Vfs {
         ready: Ready,
         shortcut: impl FnOnce(&File) -> Option<Shortcut>,
     ) -> Result<Given, Error> {
-        let Ready { handle, opener, page_cache } = ready;
+        let Ready { handle, opener, entered, page_cache } = ready;
         let flushes = handle.writer().is_ok();
         let Some((inode, opener)) = opener else {
             let handle = self.handles.insert(handle);
@@ -304,7 +310,8 @@ impl Vfs {
         };
         let file = handle.file()?;
         let shortcut = || self.options.passthrough.then(|| shortcut(file)).flatten();
-        let (on_way, way) = inode.enter_way(opener, shortcut)?;
+        let enter = || inode.enter_way(opener, shortcut);
+        let (on_way, way) = entered.map_or_else(enter, Ok)?;
         if let (Way::Passthrough(_) | Way::PassthroughDirect(_), Ok(writer)) =
             (&way, handle.writer())
         {
@@ -534,13 +541,13 @@ impl Vfs {
 
 impl Ready {
     pub(super) fn made_up(handle: Handle) -> Self {
-        Self { handle, opener: None, page_cache: PageCache::Drop }
+        Self { handle, opener: None, entered: None, page_cache: PageCache::Drop }
     }
 
     /// A file that was just made.
     pub(super) fn made(inode: Arc<Inode>, opener: Opener, writer: WriteHandle) -> Self {
         let handle = Handle::Writer(Arc::new(writer));
-        Self { handle, opener: Some((inode, opener)), page_cache: PageCache::Drop }
+        Self { handle, opener: Some((inode, opener)), entered: None, page_cache: PageCache::Drop }
     }
 }
 

@@ -245,7 +245,7 @@ impl Job {
     /// under the lock, which every change of metadata through the mount holds as well.
     fn is_still_in(&self, opened: &Opened) -> Result<bool, Unknown> {
         let content = self.tracked.content();
-        let now = opened.stat().map_err(unreadable)?.identity;
+        let now = self.tracked.stat_in_order(opened).map_err(unreadable)?.identity;
         Ok(now == self.identity || content.identity() == Some(now))
     }
 

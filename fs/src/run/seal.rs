@@ -143,7 +143,7 @@ impl Run {
         let Some((version, last, mut follower)) = content.take_written() else {
             return;
         };
-        let stat = match opened.stat() {
+        let stat = match tracked.stat_in_order(opened) {
             Ok(stat) => stat,
             Err(error) => {
                 return self.leave_unsealed(tracked, content, version, unreadable(error));
@@ -219,7 +219,7 @@ impl Run {
                 return;
             }
             // Under the lock, which every change of metadata through the mount holds as well.
-            let now = job.opened.stat().map_err(unreadable);
+            let now = job.tracked.stat_in_order(&job.opened).map_err(unreadable);
             match outcome.and_then(|digests| Ok((digests, now?.identity))) {
                 Ok((digests, now)) if now == identity => {
                     return self.sealed(&job, &mut content, digests);

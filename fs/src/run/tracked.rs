@@ -11,10 +11,12 @@ use super::{
     grace::Grace,
     holders::{Holder, Holders, InTheWay, Number, Owner, Usage},
     line::Line,
-    run::Run,
+    run::{Opened, Run},
     verification::{Verification, Verifications},
 };
 use crate::{
+    backing::Stat,
+    error::Error,
     fact::TreePath,
     identity::{FileKey, Identity},
     names::{FilePath, Names},
@@ -98,6 +100,13 @@ impl Tracked {
     /// looks at the identity. Taken when the content is locked.
     pub(crate) fn in_order(&self) -> MutexGuard<'_, ()> {
         self.shared.order.lock()
+    }
+
+    /// What the store says of the file while nobody changes it, in whichever run: a change that is under way has set
+    /// its time already, and not all of its bytes. Asked when the content is locked.
+    pub(super) fn stat_in_order(&self, opened: &Opened) -> Result<Stat, Error> {
+        let _order = self.in_order();
+        opened.stat()
     }
 
     /// The lock that every change of the file's bytes is made under, when all that was answered is
@@ -222,7 +231,7 @@ mod tests {
         fact::{Fact, Process},
         names::Place,
         port::{NothingKnown, Recorder},
-        run::{Change, Haste, Inputs, Limits, Opened, Scope, seal::StoredContent},
+        run::{Change, Haste, Inputs, Limits, Scope, seal::StoredContent},
     };
 
     #[derive(Clone, Debug, Default)]
@@ -303,5 +312,35 @@ mod tests {
         let stored = digests(&StoredContent(&opened), 8).unwrap();
         assert_eq!(*first_told.0.lock(), Some(stored));
         assert_eq!(*second_told.0.lock(), Some(stored));
+    }
+
+    /// What is hashed then is neither the content before nor the one after.
+    #[test]
+    fn nobody_looks_at_a_file_while_another_run_is_changing_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("f");
+        let file = File::options().read(true).write(true).create_new(true).open(path).unwrap();
+        let root = File::open(directory.path()).unwrap();
+        let opened =
+            Opened { backing: Arc::new(Directory::new(root.into())), file: Arc::new(file) };
+        let ((first, first_told), (second, _)) = (run(), run());
+        let tracked = first.track(opened.stat().unwrap().identity.file);
+        tracked.names().add(&Place::root(0), OsStr::new("f"));
+        let taken_over = second.take_over(&tracked, &first);
+        write(&first, &tracked, &opened, 0, || {});
+        let (left, leaves) = mpsc::channel();
+        thread::scope(|threads| {
+            write(&second, &taken_over, &opened, 4, || {
+                threads.spawn(|| {
+                    first.writer_left(&tracked, &opened);
+                    left.send(()).unwrap();
+                });
+                assert!(leaves.recv_timeout(Duration::from_millis(300)).is_err());
+            });
+            leaves.recv().unwrap();
+        });
+        assert_eq!(first.quiesce(&Scope::Run, Duration::from_secs(20)), []);
+        let stored = digests(&StoredContent(&opened), 8).unwrap();
+        assert_eq!(*first_told.0.lock(), Some(stored));
     }
 }

@@ -10,16 +10,16 @@ use std::{
     io,
     os::fd::OwnedFd,
     path::Path,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use fuser::{
     AccessFlags, BsdFileFlags, Config, CopyFileRangeFlags, Errno, FileAttr, FileHandle, FileType,
     Filesystem, FopenFlags, Generation, INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner,
-    OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
-    ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
-    Request, Session, SessionACL, TimeOrNow, WriteFlags,
+    Notifier, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs,
+    ReplyWrite, ReplyXattr, Request, Session, SessionACL, TimeOrNow, WriteFlags,
 };
 use rustix::fs::{FallocateFlags, Mode, OFlags, SeekFrom, StatxTimestamp};
 
@@ -32,7 +32,7 @@ use crate::{
     run::Caller,
     vfs::{
         Answer, AttributeChange, Attributes, Given, HandleId, InodeId, NewTime, PageCache, Promise,
-        Vfs, Way,
+        Told, Vfs, Way,
     },
 };
 
@@ -45,8 +45,11 @@ pub(crate) fn session(vfs: Arc<Vfs>, device: OwnedFd, threads: usize) -> io::Res
     config.acl = SessionACL::All;
     config.n_threads = Some(threads.max(1));
     let shortcuts = Arc::new(Shortcuts::new(vfs.capture()));
-    let adapter = Adapter { vfs, shortcuts, waiting: Arc::default() };
+    let notifier = Arc::default();
+    let adapter =
+        Adapter { vfs, shortcuts, waiting: Arc::default(), notifier: Arc::clone(&notifier) };
     let session = Session::from_fd(adapter, device, SessionACL::All, config)?;
+    notifier.get_or_init(|| session.notifier());
     Ok(Service(session))
 }
 
@@ -70,6 +73,8 @@ struct Adapter {
     shortcuts: Arc<Shortcuts>,
     /// For answers that take their time.
     waiting: Arc<WaitingRooms>,
+    /// Tells the kernel what it did not ask for. Set before any request is answered.
+    notifier: Arc<OnceLock<Notifier>>,
 }
 
 /// Whoever waits for a signature to be checked does not wait behind those who wait for hashing, nor
@@ -155,6 +160,15 @@ impl Adapter {
     fn caller(&self, request: &Request) -> Caller {
         let thread = if self.vfs.sees_callers() { request.pid() } else { 0 };
         Caller { uid: request.uid(), gid: request.gid(), thread }
+    }
+
+    /// Has the kernel ask for the attributes of a file before it goes by them again. Keeps nobody waiting: of no page
+    /// anything is said.
+    fn forget_attributes(&self, id: INodeNo) {
+        let told = self.notifier.get().map(|notifier| notifier.inval_inode(id, -1, 0));
+        if let Some(Err(error)) = told {
+            tracing::debug!(%error, inode = id.0, "the kernel may go by an older size for a second");
+        }
     }
 }
 
@@ -353,6 +367,9 @@ impl Filesystem for Adapter {
             let register = |file: &File| adapter.shortcuts.make(|| reply.open_backing(file));
             match opened.and_then(|ready| adapter.vfs.give(ready, register)) {
                 Ok(given) => {
+                    if given.size == Told::Outdated {
+                        adapter.forget_attributes(id);
+                    }
                     let (handle, flags) = (FileHandle(given.handle.0), fopen_flags(&given));
                     match &given.way {
                         Way::Passthrough(shortcut) | Way::PassthroughDirect(shortcut) => {

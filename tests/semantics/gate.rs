@@ -412,6 +412,23 @@ fn published_content_is_read_by_the_kernel_itself() {
 }
 
 #[test]
+fn what_grew_or_shrank_below_is_read_to_its_end_at_the_next_open() {
+    if !can_mount() {
+        return;
+    }
+    for level in ["stat", "rehash", "per-read"] {
+        let lab = Lab::guarding(level, &[("w.pt", &[7; 100])]);
+        for length in [100, 5000, 90, 3 * GROUP, 2 * GROUP + 1, 4 * GROUP] {
+            // The kernel goes by what it is told now for a second.
+            fs::metadata(lab.scratch.path("w.pt")).unwrap();
+            fs::write(lab.scratch.stored("w.pt"), vec![8; length]).unwrap();
+            lab.publish_elsewhere("w.pt");
+            assert!(lab.read("w.pt").unwrap() == vec![8; length], "{length} at {level}");
+        }
+    }
+}
+
+#[test]
 fn who_is_refused_to_open_a_file_and_empty_it_has_emptied_nothing() {
     if !can_mount() {
         return;

@@ -7,7 +7,7 @@ use std::{
     fmt, mem,
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
 };
 
@@ -66,6 +66,8 @@ pub(crate) struct Inode {
     pub(super) surroundings: Surroundings,
     ways: Mutex<Ways<Shortcut>>,
     fewer_ways: Condvar,
+    /// The size that the kernel was told last.
+    told_size: AtomicU64,
     _counted: Counted,
 }
 
@@ -114,6 +116,7 @@ impl Inode {
             surroundings: Surroundings::default(),
             ways: Mutex::default(),
             fewer_ways: Condvar::new(),
+            told_size: AtomicU64::default(),
             _counted: meter().inode(),
         }
     }
@@ -154,6 +157,14 @@ impl Inode {
         let mut ways = self.ways.lock();
         let is_written_past = |ways: &mut Ways<_>| ways.written_past().is_some();
         self.fewer_ways.wait_while_for(&mut ways, is_written_past, grace.remaining());
+    }
+
+    /// The kernel is told this size now.
+    ///
+    /// # Returns
+    /// Whether it was told another one before.
+    pub(super) fn tell_size(&self, size: u64) -> bool {
+        self.told_size.swap(size, Relaxed) != size
     }
 
     pub(crate) fn place(&self) -> Result<&Arc<Place>, Error> {

@@ -26,7 +26,7 @@ pub(crate) use filesystem::{Attributes, Vfs};
 pub(crate) use handle::HandleId;
 pub(crate) use inode::{InodeId, Shortcut};
 pub(crate) use io::Promise;
-pub(crate) use opening::{Answer, Given, PageCache};
+pub(crate) use opening::{Answer, Given, PageCache, Told};
 pub(crate) use tenure::Tenure;
 pub(crate) use virtual_files::TOP_NAME;
 pub(crate) use ways::Way;

@@ -32,6 +32,14 @@ pub(crate) enum PageCache {
     Drop,
 }
 
+/// Whether the size that the kernel was told last is that of the file. It reads to that end, and asks for the size
+/// again when a second has passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Told {
+    Right,
+    Outdated,
+}
+
 /// What a request is answered with.
 pub(crate) enum Answer<T> {
     /// At once.
@@ -54,6 +62,7 @@ pub(crate) struct Ready {
     /// Of one that was emptied: who is refused has changed nothing.
     entered: Option<(OnWay, Way<Shortcut>)>,
     page_cache: PageCache,
+    size: Told,
 }
 
 /// How the kernel has a file open.
@@ -62,6 +71,7 @@ pub(crate) struct Given {
     pub(crate) handle: HandleId,
     pub(crate) way: Way<Shortcut>,
     pub(crate) page_cache: PageCache,
+    pub(crate) size: Told,
     /// Whether there is something to tell whoever closes it.
     pub(crate) flushes: bool,
 }
@@ -236,6 +246,7 @@ impl Vfs {
         let (page_cache, identity) = self.page_cache(&opening, leave.admitted())?;
         let opener = self.opener(&opening, &identity)?;
         let inode = Arc::clone(&opening.inode);
+        let size = if inode.tell_size(identity.size) { Told::Outdated } else { Told::Right };
         // Who may be refused takes no shortcut when he empties it, and nobody else is.
         let may_be_refused = !matches!(opener, Opener::Writer { .. });
         let enter = || inode.enter_way(opener, || None);
@@ -246,7 +257,7 @@ impl Vfs {
                 Handle::Writer(Arc::new(self.writer(opening, held, admitted)?))
             }
         };
-        Ok(Ready { handle, opener: Some((inode, opener)), entered, page_cache })
+        Ok(Ready { handle, opener: Some((inode, opener)), entered, page_cache, size })
     }
 
     /// Whoever has a file open is given the pages that those read who have it verified, so that all reads must
@@ -302,11 +313,11 @@ impl Vfs {
         ready: Ready,
         shortcut: impl FnOnce(&File) -> Option<Shortcut>,
     ) -> Result<Given, Error> {
-        let Ready { handle, opener, entered, page_cache } = ready;
+        let Ready { handle, opener, entered, page_cache, size } = ready;
         let flushes = handle.writer().is_ok();
         let Some((inode, opener)) = opener else {
             let handle = self.handles.insert(handle);
-            return Ok(Given { handle, way: Way::Cached, page_cache, flushes });
+            return Ok(Given { handle, way: Way::Cached, page_cache, size, flushes });
         };
         let file = handle.file()?;
         let shortcut = || self.options.passthrough.then(|| shortcut(file)).flatten();
@@ -319,7 +330,7 @@ impl Vfs {
             self.let_write_past(&inode, writer)?;
         }
         let handle = self.handles.insert_on_way(handle, Some(on_way));
-        Ok(Given { handle, way, page_cache, flushes })
+        Ok(Given { handle, way, page_cache, size, flushes })
     }
 
     /// Where somebody writes past us, the run of everybody who writes knows the file at the end only.
@@ -541,13 +552,14 @@ impl Vfs {
 
 impl Ready {
     pub(super) fn made_up(handle: Handle) -> Self {
-        Self { handle, opener: None, entered: None, page_cache: PageCache::Drop }
+        Self { handle, opener: None, entered: None, page_cache: PageCache::Drop, size: Told::Right }
     }
 
     /// A file that was just made.
     pub(super) fn made(inode: Arc<Inode>, opener: Opener, writer: WriteHandle) -> Self {
         let handle = Handle::Writer(Arc::new(writer));
-        Self { handle, opener: Some((inode, opener)), entered: None, page_cache: PageCache::Drop }
+        let (opener, page_cache, size) = (Some((inode, opener)), PageCache::Drop, Told::Right);
+        Self { handle, opener, entered: None, page_cache, size }
     }
 }
 

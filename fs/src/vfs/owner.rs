@@ -38,6 +38,7 @@ impl Vfs {
         if let Some(user) = &self.options.sole_user {
             self.show_owner(user, inode, &mut stat);
         }
+        inode.tell_size(stat.statx.stx_size);
         Attributes { id: inode.id, stat }
     }
 

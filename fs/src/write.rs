@@ -283,10 +283,7 @@ impl WriteHandle {
     }
 
     pub(crate) fn truncate(&self, length: u64) -> Result<(), Error> {
-        self.change(
-            |opened| Ok(opened.backing.truncate(&opened.file, length)?),
-            |hasher, ()| hasher.resized(length),
-        )
+        self.change(|opened| truncate(opened, length), |hasher, ()| hasher.resized(length))
     }
 
     /// `fallocate` with any of its flags that keep offsets as they are: keep the size, punch,
@@ -299,7 +296,10 @@ impl WriteHandle {
     ) -> Result<(), Error> {
         let end = offset.checked_add(length).ok_or(Error::Invalid)?;
         self.change(
-            |opened| Ok(opened.backing.allocate(&opened.file, mode, offset, length)?),
+            |opened| {
+                opened.backing.allocate(&opened.file, mode, offset, length)?;
+                drop_privilege_bits(opened)
+            },
             |hasher, ()| {
                 if !mode.contains(FallocateFlags::KEEP_SIZE) {
                     hasher.reaches(end);
@@ -319,7 +319,11 @@ impl WriteHandle {
         length: usize,
     ) -> Result<usize, Error> {
         self.change(
-            |opened| Ok(opened.backing.copy_range(source, (&opened.file, offset), length)?),
+            |opened| {
+                let copied = opened.backing.copy_range(source, (&opened.file, offset), length)?;
+                drop_privilege_bits(opened)?;
+                Ok(copied)
+            },
             |hasher, copied| {
                 let end = offset + *copied as u64;
                 hasher.reaches(end);
@@ -379,13 +383,20 @@ pub(crate) fn truncate_unopened(
         permit.check_again(run, content, change, identity)?;
         permit.check_readers(run, change, Some(hold))
     };
-    let truncate = |opened: &Opened| Ok(opened.backing.truncate(&opened.file, length)?);
+    let truncate = |opened: &Opened| truncate(opened, length);
     run.change(&mut content, change, allows, truncate, |hasher, ()| hasher.resized(length))?;
     run.settle(change.tracked, &mut content, change.opened);
     Ok(())
 }
 
-pub(crate) fn drop_privilege_bits(opened: &Opened) -> Result<(), Error> {
+fn truncate(opened: &Opened, length: u64) -> Result<(), Error> {
+    opened.backing.truncate(&opened.file, length)?;
+    drop_privilege_bits(opened)
+}
+
+/// Of writes the kernel says when the writer may not keep these bits. Of other changes it says so too, but the FUSE
+/// library does not pass it on: they take the bits away whoever makes them.
+fn drop_privilege_bits(opened: &Opened) -> Result<(), Error> {
     let stat = opened.stat()?;
     let mode = Mode::from_raw_mode(u32::from(stat.statx.stx_mode));
     let mut kept = mode & !Mode::SUID;

@@ -255,6 +255,38 @@ fn a_write_takes_the_set_user_id_bit_away() {
 }
 
 #[test]
+fn any_other_change_of_the_content_takes_it_away() {
+    if !can_mount() {
+        return;
+    }
+    let scratch = Scratch::new();
+    fs::set_permissions(scratch.path(".."), fs::Permissions::from_mode(0o755)).unwrap();
+    let changes = [
+        "os.open(path, os.O_RDONLY | os.O_TRUNC)",
+        "os.open(path, os.O_WRONLY | os.O_TRUNC)",
+        "os.open(path, os.O_RDWR | os.O_TRUNC)",
+        "os.truncate(path, 1)",
+        "os.ftruncate(os.open(path, os.O_WRONLY), 1)",
+        "os.posix_fallocate(os.open(path, os.O_WRONLY), 0, 9)",
+        "os.copy_file_range(os.open(path, os.O_RDONLY), os.open(path, os.O_WRONLY), 1, 0, 1)",
+    ];
+    for (number, change) in changes.iter().enumerate() {
+        let name = format!("suid{number}");
+        let path = scratch.path(&name);
+        fs::write(&path, b"xy").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o6777)).unwrap();
+        let script = format!(
+            "import os, sys; path = sys.argv[1]\n\
+             os.setgroups([]); os.setgid(65534); os.setuid(65534)\n{change}"
+        );
+        let changed = Command::new("python3").args(["-c", &script]).arg(&path).status().unwrap();
+        assert!(changed.success(), "{change}");
+        assert_eq!(scratch.stored(&name).metadata().unwrap().mode() & 0o7777, 0o777, "{change}");
+    }
+    assert_eq!(scratch.check_digests().len(), changes.len());
+}
+
+#[test]
 fn a_file_that_was_opened_again_and_removed_is_no_output() {
     if !can_mount() {
         return;

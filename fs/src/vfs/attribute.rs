@@ -18,7 +18,6 @@ use super::{
 use crate::{
     error::Error,
     run::{Caller, Opened},
-    write::drop_privilege_bits,
 };
 
 /// A time to be set.
@@ -99,8 +98,7 @@ impl Vfs {
         if let Some(handle) = handle.and_then(|id| self.handles.find(id).ok())
             && let Ok(writer) = handle.writer()
         {
-            let truncated = writer.truncate(length).and_then(|()| writer.drop_privilege_bits());
-            return Answer::Now(truncated);
+            return Answer::Now(writer.truncate(length));
         }
         let (regular, opened) = match self.begin_truncation(inode, caller) {
             Ok(begun) => begun,
@@ -138,8 +136,7 @@ impl Vfs {
         caller: Caller,
     ) -> Answer<()> {
         self.when_held(regular.clone(), caller, move |vfs, held| {
-            vfs.truncate_held(&regular, &opened, length, held)?;
-            drop_privilege_bits(&opened)
+            vfs.truncate_held(&regular, &opened, length, held)
         })
     }
 

@@ -150,6 +150,7 @@ impl Vfs {
         // What is copied inside the store nobody verifies.
         let mut piece = vec![0; length.min(VERIFIED_COPY_MAX)];
         let count = self.read_from(&reading, &mut piece, from_offset)?;
+        writer.drop_privilege_bits()?;
         writer.write(&piece[..count], to_offset)
     }
 

@@ -60,6 +60,11 @@ impl Stat {
         Self { statx, identity: Identity::from_statx(filesystem, &statx) }
     }
 
+    /// Whether the store has given it less room than it has bytes.
+    pub fn has_holes(&self) -> bool {
+        self.statx.stx_blocks.saturating_mul(512) < self.identity.size
+    }
+
     /// Regular file, directory, ..
     pub fn kind(&self) -> FileType {
         FileType::from_raw_mode(u32::from(self.statx.stx_mode))

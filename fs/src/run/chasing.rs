@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     mem,
+    os::fd::AsFd,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -87,14 +88,16 @@ impl Quarry {
 }
 
 impl Quarry {
-    /// Whether there is a piece to read, as far as can be told from where it begins and ends: who makes a file as long as it
-    /// will be before he fills it leaves a hole ahead of him.
+    /// Whether there is a piece to read, as far as can be told: who makes a file as long as it will be before he fills it
+    /// leaves a hole ahead of him. Where there are none nobody asks for them: to do so waits for the writer.
     fn is_written(&self, file: &File, start: u64) -> bool {
+        let Ok(stat) = self.backing.stat(file.as_fd()) else { return true };
+        let (size, end) = (stat.identity.size, start + PIECE_BYTES as u64);
         let is_data = |at| match self.backing.seek(file, SeekFrom::Data(at)) {
             Ok(found) => found == at,
             Err(errno) => errno != Errno::NXIO,
         };
-        is_data(start) && is_data(start + PIECE_BYTES as u64 - 1)
+        end <= size && (!stat.has_holes() || is_data(start) && is_data(end - 1))
     }
 }
 

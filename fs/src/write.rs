@@ -4,7 +4,7 @@ use std::{
     fs::File,
     os::fd::AsFd,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
 };
@@ -22,7 +22,10 @@ use crate::{
     gate::{Admitted, Permit},
     identity::Identity,
     read::Reading,
-    run::{Change, Content, Follower, Haste, Hold, Opened, Place, Run, Tracked, Verification},
+    run::{
+        Change, Content, Follower, Haste, Hold, Opened, Place, Run, Tracked, Verification,
+        WritesPast,
+    },
 };
 
 /// One open that may write. Dropped at RELEASE; the last one of a file lets its content settle.
@@ -39,6 +42,8 @@ pub(crate) struct WriteHandle {
     verification: Option<Arc<Verification>>,
     /// Why a write that was answered was not stored.
     lost: Mutex<Option<Lost>>,
+    /// As long as the kernel may write by itself.
+    past: OnceLock<WritesPast>,
     /// Whether others read the file past us: they see what is stored, not what is answered.
     beside_passthrough: AtomicBool,
 }
@@ -75,6 +80,7 @@ impl WriteHandle {
             reads,
             verification,
             lost,
+            past: OnceLock::new(),
             beside_passthrough,
         }
     }
@@ -104,8 +110,13 @@ impl WriteHandle {
         self.beside_passthrough.store(true, Relaxed);
     }
 
-    /// The kernel writes by itself from now on, where the run is to know all of the file at the end only.
+    /// The kernel writes by itself from now on.
     pub(crate) fn write_past(&self) {
+        self.past.get_or_init(|| self.tracked.write_past());
+    }
+
+    /// The run is to know all of the file at the end only: the kernel writes by itself, through this open file or another.
+    pub(crate) fn know_at_the_end(&self) {
         self.run.written_past(&self.tracked, &self.opened);
     }
 
@@ -364,6 +375,8 @@ impl WriteHandle {
 
 impl Drop for WriteHandle {
     fn drop(&mut self) {
+        // Before the last one has the file hashed.
+        drop(self.past.take());
         self.run.writer_left(&self.tracked, &self.opened);
     }
 }

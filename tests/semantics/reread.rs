@@ -14,10 +14,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use attestfs_fs::{Scope, Unsealed};
 use rustix::{fs::FallocateFlags, io::Errno};
 
 use crate::{
-    common::{Scratch, can_mount},
+    common::{Scratch, can_mount, digests_of},
     gate::{append, errno, read_write},
 };
 
@@ -111,22 +112,59 @@ fn who_writes_on_past_us_when_the_stage_has_ended_leaves_true_digests() {
     if !can_mount() {
         return;
     }
+    for first_closes_first in [true, false] {
+        let mut scratch = Scratch::rereading();
+        let path = scratch.path("f");
+        let mut first = File::create(&path).unwrap();
+        first.write_all(&pattern(3 * MIB, 1)).unwrap();
+        let (earlier, facts) = scratch.begin("next");
+        let mut second = append(&path).unwrap();
+        second.write_all(&pattern(MIB, 2)).unwrap();
+        first.write_all_at(b"once more", 5).unwrap();
+        if first_closes_first {
+            drop(first);
+            drop(second);
+            scratch.check_digests();
+        } else {
+            drop(second);
+            first.write_all_at(b"and once more", 2 * MIB as u64).unwrap();
+            // What somebody may still write past us has no digest.
+            let left_out = scratch.run.quiesce(&Scope::Run, CATCH_UP);
+            assert!(left_out.iter().all(|left_out| left_out.unsealed == Unsealed::Open));
+            assert_eq!(scratch.facts.sealed().len(), 0);
+            drop(first);
+        }
+        assert_eq!(earlier.quiesce(&Scope::Run, Duration::from_secs(20)), []);
+        let stored = digests_of(&scratch.stored("f"));
+        assert!(facts.sealed().values().all(|digests| *digests == stored));
+    }
+}
+
+#[test]
+fn what_is_read_while_another_stage_writes_it_past_us_has_no_digest() {
+    if !can_mount() {
+        return;
+    }
     let mut scratch = Scratch::rereading();
     let path = scratch.path("f");
-    let mut first = File::create(&path).unwrap();
-    first.write_all(&pattern(3 * MIB, 1)).unwrap();
-    let (earlier, facts) = scratch.begin("next");
-    let mut second = append(&path).unwrap();
-    second.write_all(&pattern(MIB, 2)).unwrap();
-    first.write_all_at(b"once more", 5).unwrap();
-    drop(second);
-    first.write_all_at(b"and once more", 2 * MIB as u64).unwrap();
-    drop(first);
-    scratch.check_digests();
-    let left_out = earlier.quiesce(&attestfs_fs::Scope::Run, Duration::from_secs(20));
-    assert_eq!(left_out, []);
-    let stored = crate::common::digests_of(&scratch.stored("f"));
-    assert!(facts.sealed().values().all(|digests| *digests == stored));
+    let mut writer = File::create(&path).unwrap();
+    writer.write_all(&pattern(MIB, 1)).unwrap();
+    scratch.begin("next");
+    let read = || {
+        assert_eq!(fs::read(&path).unwrap().len(), MIB);
+        assert_eq!(scratch.quiesce(), []);
+        scratch.facts.materials()["f"]
+    };
+    assert_eq!(read(), None);
+    writer.write_all_at(b"x", 0).unwrap();
+    drop(writer);
+    // The close is told after it is done.
+    let found = (0..100).find_map(|_| {
+        thread::sleep(Duration::from_millis(20));
+        fs::set_permissions(scratch.stored("f"), fs::Permissions::from_mode(0o600)).unwrap();
+        read()
+    });
+    assert_eq!(found, Some(digests_of(&scratch.stored("f"))));
 }
 
 #[test]

@@ -199,7 +199,8 @@ impl Run {
             return Err(Unknown::NotWanted);
         }
         let opened = job.open()?;
-        if !job.is_still_in(&opened)? {
+        let calm = job.tracked.calm_after_others();
+        if calm.is_none() || !job.is_still_in(&opened)? {
             return Err(Unknown::Changed);
         }
         let stat = opened.stat().map_err(unreadable)?;
@@ -207,7 +208,8 @@ impl Run {
             return Err(Unknown::TooLarge);
         }
         let digests = self.watched_digests(job, &opened, job.identity.size)?;
-        if job.is_still_in(&opened)? { Ok(digests) } else { Err(Unknown::Changed) }
+        let as_it_was = job.is_still_in(&opened)? && job.tracked.calm() == calm;
+        if as_it_was { Ok(digests) } else { Err(Unknown::Changed) }
     }
 
     fn watched_digests(&self, job: &Job, opened: &Opened, size: u64) -> Result<Digests, Unknown> {

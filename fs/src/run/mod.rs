@@ -33,5 +33,5 @@ pub(crate) use process::{Caller, Processes};
 pub(crate) use queue::Queue;
 pub(crate) use run::{Change, Guards, Opened};
 pub(crate) use seal::{Follower, StoredContent};
-pub(crate) use tracked::{Hold, Tracked};
+pub(crate) use tracked::{Hold, Tracked, WritesPast};
 pub(crate) use verification::Verification;

@@ -212,7 +212,8 @@ impl Run {
 
     pub(super) fn seal(&self, mut job: Settlement) {
         for _ in 0..ATTEMPTS {
-            let outcome = job.finish();
+            let calm = job.tracked.calm_after_others();
+            let outcome = calm.ok_or(Unsealed::Open).and_then(|_| job.finish());
             let mut content = job.tracked.content();
             let State::Settling { version, identity, again } = content.state else { return };
             if content.changes != job.changes {
@@ -221,7 +222,7 @@ impl Run {
             // Under the lock, which every change of metadata through the mount holds as well.
             let now = job.tracked.stat_in_order(&job.opened).map_err(unreadable);
             match outcome.and_then(|digests| Ok((digests, now?.identity))) {
-                Ok((digests, now)) if now == identity => {
+                Ok((digests, now)) if now == identity && job.tracked.calm() == calm => {
                     return self.sealed(&job, &mut content, digests);
                 }
                 // Somebody changed it below the mount meanwhile: once more, from the start.
@@ -284,6 +285,7 @@ impl Settlement {
     fn at_once(&self) -> Option<Digests> {
         let content = StoredContent(&self.opened);
         let go_on = &mut |_| ControlFlow::Continue(());
+        self.tracked.calm()?;
         if self.past.is_some() {
             let is_small = self.follower.length() <= AT_ONCE_BYTES;
             return is_small.then(|| self.follower.finish(&content, go_on).ok()).flatten();

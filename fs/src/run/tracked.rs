@@ -41,6 +41,42 @@ struct Shared {
     verifications: Mutex<Verifications>,
     holders: Mutex<Holders>,
     fewer_holders: Condvar,
+    past: Mutex<Past>,
+    fewer_past: Condvar,
+}
+
+/// Who writes to a file past us.
+#[derive(Debug, Default)]
+struct Past {
+    now: u64,
+    /// How often somebody began or ended.
+    turns: u64,
+}
+
+impl Past {
+    fn calm(&self) -> Option<u64> {
+        (self.now == 0).then_some(self.turns)
+    }
+}
+
+/// Somebody may write to the file past us as long as this lives.
+#[derive(Debug)]
+pub(crate) struct WritesPast(Arc<Shared>);
+
+impl WritesPast {
+    fn begin(shared: &Arc<Shared>) -> Self {
+        let mut past = shared.past.lock();
+        (past.now, past.turns) = (past.now + 1, past.turns + 1);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for WritesPast {
+    fn drop(&mut self) {
+        let mut past = self.0.past.lock();
+        (past.now, past.turns) = (past.now - 1, past.turns + 1);
+        self.0.fewer_past.notify_all();
+    }
 }
 
 /// An open file is held as long as this lives: see [`Usage`].
@@ -67,6 +103,8 @@ impl Tracked {
             verifications: Mutex::default(),
             holders: Mutex::default(),
             fewer_holders: Condvar::new(),
+            past: Mutex::default(),
+            fewer_past: Condvar::new(),
         };
         Self { shared: Arc::new(shared), content: Mutex::default(), earlier: None }
     }
@@ -100,6 +138,25 @@ impl Tracked {
     /// looks at the identity. Taken when the content is locked.
     pub(crate) fn in_order(&self) -> MutexGuard<'_, ()> {
         self.shared.order.lock()
+    }
+
+    /// From now on somebody may write past us.
+    pub(crate) fn write_past(&self) -> WritesPast {
+        WritesPast::begin(&self.shared)
+    }
+
+    /// None while somebody may write past us, whom nobody can keep in order: the file may have the time of a write, and not
+    /// all of its bytes. Else as often the same as nobody did in between.
+    pub(super) fn calm(&self) -> Option<u64> {
+        self.shared.past.lock().calm()
+    }
+
+    /// As [`calm`](Self::calm), when those have left of whose close we are told late.
+    pub(super) fn calm_after_others(&self) -> Option<u64> {
+        let mut past = self.shared.past.lock();
+        let is_written = |past: &mut Past| past.now > 0;
+        self.shared.fewer_past.wait_while_for(&mut past, is_written, Grace::Ahead.remaining());
+        past.calm()
     }
 
     /// What the store says of the file while nobody changes it, in whichever run: a change that is under way has set

@@ -323,11 +323,16 @@ impl Vfs {
         let shortcut = || self.options.passthrough.then(|| shortcut(file)).flatten();
         let enter = || inode.enter_way(opener, shortcut);
         let (on_way, way) = entered.map_or_else(enter, Ok)?;
-        if let (Way::Passthrough(_) | Way::PassthroughDirect(_), Ok(writer)) =
-            (&way, handle.writer())
-        {
-            writer.set_beside_passthrough();
-            self.let_write_past(&inode, writer)?;
+        match (&way, handle.writer()) {
+            (Way::Passthrough(_), Ok(writer)) => {
+                writer.write_past();
+                self.let_write_past(&inode, writer)?;
+            }
+            (Way::PassthroughDirect(_), Ok(writer)) => {
+                writer.set_beside_passthrough();
+                self.let_write_past(&inode, writer)?;
+            }
+            _ => {}
         }
         let handle = self.handles.insert_on_way(handle, Some(on_way));
         Ok(Given { handle, way, page_cache, size, flushes })
@@ -342,7 +347,7 @@ impl Vfs {
         if user != SUPERUSER && sets_id(self.stat(inode)?.mode()) {
             return Err(Error::InUse);
         }
-        writer.write_past();
+        writer.know_at_the_end();
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! The only file that names the FUSE library: decode a request, call the operation of the same
 //! name, encode its answer.
 
+mod connection;
 mod shortcuts;
 
 use std::{
@@ -23,7 +24,10 @@ use fuser::{
 };
 use rustix::fs::{FallocateFlags, Mode, OFlags, SeekFrom, StatxTimestamp};
 
-use self::shortcuts::{Shortcuts, known_as};
+use self::{
+    connection::{Connection, is_abort},
+    shortcuts::{Shortcuts, known_as},
+};
 use crate::{
     backing::DirectoryEntry,
     error::Error,
@@ -48,14 +52,18 @@ pub(crate) fn session(vfs: Arc<Vfs>, device: OwnedFd, threads: usize) -> io::Res
     let notifier = Arc::default();
     let adapter =
         Adapter { vfs, shortcuts, waiting: Arc::default(), notifier: Arc::clone(&notifier) };
+    let connection = Connection(device.try_clone()?);
     let session = Session::from_fd(adapter, device, SessionACL::All, config)?;
     notifier.get_or_init(|| session.notifier());
-    Ok(Service(session))
+    Ok(Service { session, connection })
 }
 
 /// A mounted filesystem that waits to be served.
 #[derive(Debug)]
-pub(crate) struct Service(Session<Adapter>);
+pub(crate) struct Service {
+    session: Session<Adapter>,
+    connection: Connection,
+}
 
 impl Service {
     /// Serves until the end.
@@ -63,7 +71,11 @@ impl Service {
     /// # Errors
     /// When the connection breaks in another way than by unmounting.
     pub(crate) fn run(self) -> io::Result<()> {
-        self.0.run()
+        let Self { session, connection } = self;
+        match session.run() {
+            Err(error) if is_abort(&error) && connection.is_unmounted() => Ok(()),
+            ended => ended,
+        }
     }
 }
 

@@ -30,7 +30,7 @@ const MIB: usize = 1 << 20;
 const PIECE: usize = MIB / 2;
 
 /// Bytes that no two pieces have in common.
-fn pattern(length: usize, seed: u32) -> Vec<u8> {
+pub(crate) fn pattern(length: usize, seed: u32) -> Vec<u8> {
     let words = (seed..).map(|word| word.wrapping_mul(0x9E37_79B1));
     words.flat_map(u32::to_le_bytes).take(length).collect()
 }

@@ -5,6 +5,7 @@ use std::{
     io::{self, Read, Seek, SeekFrom, Write},
     os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink},
     process::Command,
+    thread,
     time::{Duration, UNIX_EPOCH},
 };
 
@@ -371,4 +372,22 @@ fn a_read_only_mount_changes_nothing_however_the_kernel_mounted_it() {
     assert_eq!(fs::read(at("a")).unwrap(), b"x");
     assert_eq!(fs::read(at("b")).unwrap(), b"y");
     assert_eq!(fs::read_dir(at("")).unwrap().count(), 3);
+}
+
+/// A request that is fetched while the kernel takes the connection away is answered as if somebody had broken it off.
+#[test]
+fn an_unmount_while_requests_are_under_way_is_an_end_like_others() {
+    if !can_mount() {
+        return;
+    }
+    for _ in 0..100 {
+        let scratch = Scratch::new();
+        let files: Vec<_> = (0..32)
+            .map(|number| File::create(scratch.path(&number.to_string())).unwrap())
+            .collect();
+        let closing = thread::spawn(move || drop(files));
+        // Panics when the mount broke off.
+        drop(scratch);
+        closing.join().unwrap();
+    }
 }

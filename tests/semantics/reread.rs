@@ -18,6 +18,7 @@ use attestfs_fs::{Scope, Unsealed};
 use rustix::{fs::FallocateFlags, io::Errno};
 
 use crate::{
+    behind::pattern,
     common::{Scratch, can_mount, digests_of},
     gate::{append, errno, read_write},
 };
@@ -26,12 +27,6 @@ const MIB: usize = 1 << 20;
 
 /// As long as it takes to read behind.
 const CATCH_UP: Duration = Duration::from_millis(60);
-
-/// Bytes that no two pieces have in common.
-fn pattern(length: usize, seed: u32) -> Vec<u8> {
-    let words = (seed..).map(|word| word.wrapping_mul(0x9E37_79B1));
-    words.flat_map(u32::to_le_bytes).take(length).collect()
-}
 
 #[test]
 fn what_the_kernel_wrote_by_itself_has_the_digests_of_the_store() {

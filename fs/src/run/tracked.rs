@@ -281,6 +281,7 @@ mod tests {
     use std::{ffi::OsStr, fs::File, sync::mpsc, thread};
 
     use attestfs_digest::digests;
+    use tempfile::TempDir;
 
     use super::*;
     use crate::{
@@ -306,6 +307,15 @@ mod tests {
         let told = Told::default();
         let recorder = Box::new(told.clone());
         (Run::start(recorder, Box::new(NothingKnown), Inputs::None, Limits::default()), told)
+    }
+
+    fn empty_file() -> (TempDir, Opened) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("f");
+        let file = File::options().read(true).write(true).create_new(true).open(path).unwrap();
+        let root = File::open(directory.path()).unwrap();
+        let backing = Arc::new(Directory::new(root.into()));
+        (directory, Opened { backing, file: Arc::new(file) })
     }
 
     fn write(
@@ -337,12 +347,7 @@ mod tests {
     /// kernel keeps no order.
     #[test]
     fn a_change_in_another_run_lies_before_or_after_and_never_within() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("f");
-        let file = File::options().read(true).write(true).create_new(true).open(path).unwrap();
-        let root = File::open(directory.path()).unwrap();
-        let opened =
-            Opened { backing: Arc::new(Directory::new(root.into())), file: Arc::new(file) };
+        let (_directory, opened) = empty_file();
         let ((first, first_told), (second, second_told)) = (run(), run());
         let tracked = first.track(opened.stat().unwrap().identity.file);
         tracked.names().add(&Place::root(0), OsStr::new("f"));
@@ -374,12 +379,7 @@ mod tests {
     /// What is hashed then is neither the content before nor the one after.
     #[test]
     fn nobody_looks_at_a_file_while_another_run_is_changing_it() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("f");
-        let file = File::options().read(true).write(true).create_new(true).open(path).unwrap();
-        let root = File::open(directory.path()).unwrap();
-        let opened =
-            Opened { backing: Arc::new(Directory::new(root.into())), file: Arc::new(file) };
+        let (_directory, opened) = empty_file();
         let ((first, first_told), (second, _)) = (run(), run());
         let tracked = first.track(opened.stat().unwrap().identity.file);
         tracked.names().add(&Place::root(0), OsStr::new("f"));

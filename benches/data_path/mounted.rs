@@ -47,8 +47,7 @@ pub(crate) enum Outputs<'n> {
 impl<'p> Mounted<'p> {
     /// For writing, with these options more.
     pub(crate) fn new(place: &'p Place, backing: &Path, options: &[&str]) -> Self {
-        let options = [&["--capture", &place.capture], options].concat();
-        Self::reading(place, backing, &options, Reads::AsEver)
+        Self::reading(place, backing, options, Reads::AsEver)
     }
 
     fn reading(place: &'p Place, backing: &Path, options: &[&str], reads: Reads) -> Self {

@@ -81,7 +81,8 @@ pub enum Capture {
     Inline,
     /// What begins with a writer who never reads is written by the kernel itself, where
     /// [`MountOptions::passthrough`] is possible. It is read behind the writer, and once more when all writers have
-    /// closed it: for machines with few processors and a store that reads fast.
+    /// closed it: for machines with few processors and a store that reads fast. No command offers this yet: `DESIGN.md`,
+    /// Writes, says what is missing.
     Reread,
 }
 

@@ -7,7 +7,7 @@ use super::{
     exit::Exit,
     failure::Failure,
     output::{Output, shown},
-    run::{CaptureWord, label, stage},
+    run::{label, stage},
 };
 use crate::{
     config::Environment,
@@ -93,10 +93,6 @@ pub(super) struct MountCommand {
     /// then the user is recorded only of those who create a file
     #[arg(long)]
     idmap: bool,
-
-    /// How what is written comes to be known
-    #[arg(long, value_enum, default_value_t, conflicts_with = "read_only")]
-    capture: CaptureWord,
 
     /// What statements call BACKING, when it is a descriptor or known by another path elsewhere
     #[arg(long, value_name = "PATH")]
@@ -215,7 +211,6 @@ impl MountCommand {
             read_only,
             no_exec,
             idmap,
-            capture: self.capture.into(),
         })
     }
 }
@@ -304,7 +299,6 @@ mod tests {
             "/o",
             "--no-exec",
             "--idmap",
-            "--capture=reread",
             "b",
             "m",
         ];

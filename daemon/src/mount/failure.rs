@@ -8,7 +8,6 @@ use crate::{
     control::{Failure, FrameError},
     cure::{cure, cure_of_device},
     metrics::MetricsError,
-    passthrough::NoPassthrough,
     session::{Misplaced, SessionError},
 };
 
@@ -50,8 +49,6 @@ pub(crate) enum ServeError {
     Mount(#[from] MountError),
     #[error(transparent)]
     Daemon(#[from] ClientError),
-    #[error(transparent)]
-    NoPassthrough(#[from] NoPassthrough),
     #[error(transparent)]
     Metrics(#[from] MetricsError),
     #[error("talking to the process that serves: {0}")]
@@ -97,7 +94,6 @@ impl ServeError {
             }
             Self::Mount(MountError::Device(errno)) => cure_of_device(&(*errno).into()),
             Self::Mount(MountError::Mount { .. }) => "'attestfs doctor' says what is missing",
-            Self::NoPassthrough(_) => NoPassthrough::NEXT_STEP,
             Self::Metrics(error) => return error.next_step(),
             Self::System { source, .. } => return cure(source).map(ToOwned::to_owned),
             Self::WithinItself { .. } => "mount beside it, or over it",

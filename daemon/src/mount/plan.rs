@@ -9,7 +9,7 @@ use std::{
 };
 
 use attestfs_attestation::{escaped, unescaped};
-use attestfs_fs::{Attachment, Capture, Gate, TreePath};
+use attestfs_fs::{Attachment, Gate, TreePath};
 
 use super::{
     attach::{attach, mount_point},
@@ -22,7 +22,6 @@ use super::{
 use crate::{
     config::{Environment, StateDir},
     gate::gate,
-    passthrough,
     session::{
         SessionError, Tree, TreeLock, Trees, normal, open_key, refuse_misplaced, refuse_mounted,
         state_for,
@@ -43,7 +42,6 @@ pub(super) struct Plan {
     pub(super) policy: Option<PathBuf>,
     pub(super) gate: Arc<Gate>,
     pub(super) passthrough: bool,
-    pub(super) capture: Capture,
     /// Held as long as the mount can be written to.
     pub(super) lock: Option<TreeLock>,
 }
@@ -70,7 +68,6 @@ impl Plan {
         if options.stage.is_some() && options.read_only {
             return Err(ServeError::StageOfReadOnly);
         }
-        passthrough::check(options.capture, environment)?;
         match (&options.places, &options.receive) {
             (Some(places), _) => Self::of_places(options, places, environment),
             (None, Some(socket)) => Self::handed_over(options, socket, environment),
@@ -144,7 +141,6 @@ impl Plan {
             policy: options.policy.clone(),
             gate,
             passthrough: !environment.no_passthrough,
-            capture: options.capture,
             lock,
         })
     }

@@ -77,15 +77,12 @@ struct Running {
 impl Running {
     fn begin(plan: Plan) -> Result<(Self, Start), RunError> {
         let description = plan.description();
-        let Plan { stage, command, working_directory, state, gate, passthrough, capture, .. } =
-            plan;
+        let Plan { stage, command, working_directory, state, gate, passthrough, .. } = plan;
         let Plan { key, lock, assignment, .. } = plan;
         let refusals = Refusals::Shown(assignment.console.clone());
         let kept = state.clone();
-        let start = {
-            let state = state.clone();
-            Start { stage, command, working_directory, state, gate, passthrough, capture }
-        };
+        let start =
+            Start { stage, command, working_directory, state: state.clone(), gate, passthrough };
         let lends_trees = false;
         let parts = SessionParts { assignment, description, state, key, refusals, lends_trees };
         Ok((Self { session: Session::begin(parts)?, state: kept, lock }, start))

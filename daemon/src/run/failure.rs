@@ -7,7 +7,6 @@ use crate::{
     cure::{cure, cure_of_device},
     lock::LockFailure,
     metrics::MetricsError,
-    passthrough::NoPassthrough,
     session::{Misplaced, SessionError},
 };
 
@@ -46,8 +45,6 @@ pub(super) enum RunError {
     #[error(transparent)]
     Mount(#[from] MountError),
     #[error(transparent)]
-    NoPassthrough(#[from] NoPassthrough),
-    #[error(transparent)]
     Metrics(#[from] MetricsError),
     #[error("talking to the process that mounts: {0}")]
     Frame(#[from] FrameError),
@@ -83,7 +80,6 @@ impl RunError {
             Self::NoNamespace(_) | Self::Inside(_) | Self::Mount(MountError::Mount { .. }) => {
                 Some("'attestfs doctor' says what is missing".to_owned())
             }
-            Self::NoPassthrough(_) => Some(NoPassthrough::NEXT_STEP.to_owned()),
             Self::Metrics(error) => error.next_step(),
             Self::System { source, .. } => cure(source).map(ToOwned::to_owned),
             Self::Session(error) => error.next_step(),

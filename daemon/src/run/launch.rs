@@ -50,7 +50,6 @@ pub(super) struct Start {
     pub(super) state: StateDir,
     pub(super) gate: Arc<Gate>,
     pub(super) passthrough: bool,
-    pub(super) capture: Capture,
 }
 
 /// The other end of the conversation with the process inside.
@@ -192,7 +191,7 @@ fn serve(
         stage: start.stage.clone(),
         run_id: session.orders.run_id.clone(),
         passthrough: start.passthrough,
-        capture: start.capture,
+        capture: Capture::Inline,
         replaceable: session.assignment().outputs.clone(),
         threads: request_threads(),
         descriptors: kept_descriptors(session.assignment().trees.iter().count()),

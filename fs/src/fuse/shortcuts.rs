@@ -57,7 +57,7 @@ impl Shortcuts {
         const MESSAGE: &str = "no passthrough on this mount: all goes through this process";
         match self.capture {
             Capture::Inline => tracing::info!(%error, MESSAGE),
-            Capture::Reread => tracing::warn!(%error, "--capture reread: {MESSAGE}"),
+            Capture::Reread => tracing::warn!(%error, "{MESSAGE}"),
         }
     }
 }

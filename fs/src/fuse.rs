@@ -48,10 +48,13 @@ pub(crate) fn session(vfs: Arc<Vfs>, device: OwnedFd, threads: usize) -> io::Res
     let mut config = Config::default();
     config.acl = SessionACL::All;
     config.n_threads = Some(threads.max(1));
-    let shortcuts = Arc::new(Shortcuts::new(vfs.capture()));
     let notifier = Arc::default();
-    let adapter =
-        Adapter { vfs, shortcuts, waiting: Arc::default(), notifier: Arc::clone(&notifier) };
+    let adapter = Adapter {
+        vfs,
+        shortcuts: Arc::default(),
+        waiting: Arc::default(),
+        notifier: Arc::clone(&notifier),
+    };
     let connection = Connection(device.try_clone()?);
     let session = Session::from_fd(adapter, device, SessionACL::All, config)?;
     notifier.get_or_init(|| session.notifier());

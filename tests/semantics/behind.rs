@@ -191,6 +191,16 @@ impl SmallStore {
         let mut rest = File::create(self.below("rest")).unwrap();
         while rest.write_all(&[1; 4096]).is_ok() {}
     }
+
+    /// Of its two writes the second one was answered, for there was room when it was looked at, and not stored.
+    fn file_that_lost_a_write(&self) -> File {
+        let mut file = File::create(self.scratch.path("f")).unwrap();
+        file.write_all(&pattern(PIECE, 0)).unwrap();
+        file.sync_all().unwrap();
+        self.fill();
+        file.write_all(&pattern(PIECE, 1)).unwrap();
+        file
+    }
 }
 
 #[test]
@@ -212,12 +222,7 @@ fn a_write_that_is_answered_and_cannot_be_stored_is_told_once_and_no_output() {
         return;
     }
     let store = SmallStore::new(64 * MIB);
-    let mut file = File::create(store.scratch.path("f")).unwrap();
-    file.write_all(&pattern(PIECE, 0)).unwrap();
-    file.sync_all().unwrap();
-    store.fill();
-    // There was room when it was looked at.
-    file.write_all(&pattern(PIECE, 1)).unwrap();
+    let mut file = store.file_that_lost_a_write();
     let error = file.sync_all().unwrap_err();
     assert_eq!(error.raw_os_error(), Some(Errno::NOSPC.raw_os_error()));
     file.sync_all().unwrap();
@@ -240,11 +245,7 @@ fn a_small_write_is_told_as_well_that_a_large_one_could_not_be_stored() {
         return;
     }
     let store = SmallStore::new(64 * MIB);
-    let mut file = File::create(store.scratch.path("f")).unwrap();
-    file.write_all(&pattern(PIECE, 0)).unwrap();
-    file.sync_all().unwrap();
-    store.fill();
-    file.write_all(&pattern(PIECE, 1)).unwrap();
+    let mut file = store.file_that_lost_a_write();
     // Asked for the size, we wait until it is known that it is not stored.
     file.metadata().unwrap();
     fs::remove_file(store.below("rest")).unwrap();

@@ -11,21 +11,15 @@ use std::{
 use fuser::BackingId;
 use rustix::io::Errno;
 
-use crate::{meter::meter, mount::Capture, vfs::Shortcut};
+use crate::{meter::meter, vfs::Shortcut};
 
 /// Makes shortcuts, until it turns out that there are none on this mount.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Shortcuts {
-    capture: Capture,
     impossible: AtomicBool,
 }
 
 impl Shortcuts {
-    /// For a mount whose run comes to know in this way what is written.
-    pub(super) fn new(capture: Capture) -> Self {
-        Self { capture, impossible: AtomicBool::default() }
-    }
-
     /// Makes a file of the store known to the kernel, by `register`. None where that is not possible: it takes
     /// `CAP_SYS_ADMIN` in the first user namespace, Linux 6.9, and a store that is not stacked on others
     /// itself.
@@ -43,21 +37,10 @@ impl Shortcuts {
             }
             Err(error) => {
                 if is_for_good(&error) && !self.impossible.swap(true, Relaxed) {
-                    self.tell(&error);
+                    tracing::info!(%error, "no passthrough on this mount: all goes through this process");
                 }
                 None
             }
-        }
-    }
-}
-
-impl Shortcuts {
-    /// Who asked for it wants to know.
-    fn tell(&self, error: &io::Error) {
-        const MESSAGE: &str = "no passthrough on this mount: all goes through this process";
-        match self.capture {
-            Capture::Inline => tracing::info!(%error, MESSAGE),
-            Capture::Reread => tracing::warn!(%error, "{MESSAGE}"),
         }
     }
 }

@@ -85,9 +85,7 @@ impl Quarry {
         meter().hashed(HashedFor::SEAL, chase.cursor() - cursor);
         if chase.cursor() > cursor { Found::Longer } else { Found::Same }
     }
-}
 
-impl Quarry {
     /// Whether there is a piece to read, as far as can be told: who makes a file as long as it will be before he fills it
     /// leaves a hole ahead of him. Where there are none nobody asks for them: to do so waits for the writer.
     fn is_written(&self, file: &File, start: u64) -> bool {

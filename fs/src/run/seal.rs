@@ -63,8 +63,6 @@ pub(crate) struct Settlement {
     expected: Option<Digests>,
     /// It was written past us, and this much was read meanwhile.
     past: Option<Chase>,
-    /// How many threads may make its digests.
-    threads: usize,
 }
 
 impl Sealer {
@@ -172,7 +170,6 @@ impl Run {
             changes: content.changes,
             expected: None,
             past,
-            threads: self.limits.seal_threads,
         };
         match settlement.at_once() {
             Some(digests) => self.sealed(&settlement, content, digests),
@@ -206,14 +203,14 @@ impl Run {
             changes: content.changes,
             expected: Some(digests),
             past: None,
-            threads: 1,
         });
     }
 
     pub(super) fn seal(&self, mut job: Settlement) {
         for _ in 0..ATTEMPTS {
             let calm = job.tracked.calm_after_others();
-            let outcome = calm.ok_or(Unsealed::Open).and_then(|_| job.finish());
+            let outcome =
+                calm.ok_or(Unsealed::Open).and_then(|_| job.finish(self.limits.seal_threads));
             let mut content = job.tracked.content();
             let State::Settling { version, identity, again } = content.state else { return };
             if content.changes != job.changes {
@@ -299,8 +296,8 @@ impl Settlement {
         self.tracked.content_as_it_is().changes != self.changes
     }
 
-    /// Completes the digests. Breaks off when the content changes meanwhile.
-    fn finish(&mut self) -> Result<Digests, Unsealed> {
+    /// Completes the digests, by so many threads at the most. Breaks off when the content changes meanwhile.
+    fn finish(&mut self, threads: usize) -> Result<Digests, Unsealed> {
         let content = StoredContent(&self.opened);
         let (tracked, changes) = (&self.tracked, self.changes);
         let mut told = 0;
@@ -315,9 +312,7 @@ impl Settlement {
         };
         let length = self.follower.length();
         let digests = match self.past.take() {
-            Some(chase) if length > ALONE_BYTES => {
-                chase.finish(&content, length, self.threads, watch)
-            }
+            Some(chase) if length > ALONE_BYTES => chase.finish(&content, length, threads, watch),
             _ => self.follower.finish(&content, watch),
         };
         digests.map_err(unreadable)

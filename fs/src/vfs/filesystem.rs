@@ -16,7 +16,7 @@ use crate::{
     backing::{Backing, Stat},
     error::Error,
     gate::{Connection, Gate},
-    mount::{Capture, MountOptions},
+    mount::MountOptions,
     run::{Guards, Processes, Run},
 };
 
@@ -106,11 +106,6 @@ impl Vfs {
     /// Whether the kernel may read files of the store past us.
     pub(crate) fn may_be_passed(&self) -> bool {
         self.options.passthrough
-    }
-
-    /// How the run comes to know what is written.
-    pub(crate) fn capture(&self) -> Capture {
-        self.options.capture
     }
 
     /// How many filesystems lie upon each other, counted from the one that lies upon the store: 1, or 2 upon

@@ -153,10 +153,10 @@ impl Inode {
     }
 
     /// Waits until nobody writes past us, as long as there is grace.
-    pub(super) fn wait_until_not_written_past(&self, grace: Grace) {
+    pub(super) fn wait_until_not_written_past(&self) {
         let mut ways = self.ways.lock();
         let is_written_past = |ways: &mut Ways<_>| ways.written_past().is_some();
-        self.fewer_ways.wait_while_for(&mut ways, is_written_past, grace.remaining());
+        self.fewer_ways.wait_while_for(&mut ways, is_written_past, Grace::Ahead.remaining());
     }
 
     /// The kernel is told this size now.

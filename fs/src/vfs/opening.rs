@@ -175,7 +175,7 @@ impl Vfs {
     fn open_after_writers(self: &Arc<Self>, opening: Opening) -> Answer<Ready> {
         let vfs = Arc::clone(self);
         Answer::AfterOthers(Box::new(move || {
-            opening.inode.wait_until_not_written_past(Grace::Ahead);
+            opening.inode.wait_until_not_written_past();
             vfs.open_begun(opening)
         }))
     }

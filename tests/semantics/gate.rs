@@ -451,6 +451,24 @@ fn who_is_refused_to_open_a_file_and_empty_it_has_emptied_nothing() {
 }
 
 #[test]
+fn who_opens_for_a_change_waits_for_readers_past_us_to_close() {
+    if !can_mount() {
+        return;
+    }
+    let mut lab = Lab::guarding("stat", &[("w.bin", &vec![7; 4 * GROUP])]);
+    lab.publish(&["w.bin"]);
+    let path = lab.scratch.path("w.bin");
+    let reader = File::open(&path).unwrap();
+    lab.scratch.begin_with_outputs("replaces", &["w.bin"]);
+    let closes = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(300));
+        drop(reader);
+    });
+    File::options().read(true).write(true).truncate(true).open(&path).unwrap();
+    closes.join().unwrap();
+}
+
+#[test]
 fn at_level_per_read_a_file_that_grows_or_shrinks_below_is_not_read_to_another_end() {
     if !can_mount() {
         return;

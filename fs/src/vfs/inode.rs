@@ -152,11 +152,16 @@ impl Inode {
         }
     }
 
-    /// Waits until nobody writes past us, as long as there is grace.
-    pub(super) fn wait_until_not_written_past(&self) {
+    /// Whether somebody has the file open past us.
+    pub(super) fn is_passed(&self) -> bool {
+        self.ways.lock().is_passed()
+    }
+
+    /// Waits until nobody has, as long as there is grace.
+    pub(super) fn wait_until_not_passed(&self) {
         let mut ways = self.ways.lock();
-        let is_written_past = |ways: &mut Ways<_>| ways.written_past().is_some();
-        self.fewer_ways.wait_while_for(&mut ways, is_written_past, Grace::Ahead.remaining());
+        let is_passed = |ways: &mut Ways<_>| ways.is_passed();
+        self.fewer_ways.wait_while_for(&mut ways, is_passed, Grace::Ahead.remaining());
     }
 
     /// The kernel is told this size now.

@@ -164,18 +164,18 @@ impl Vfs {
             Ok(opening) => opening,
             Err(error) => return Answer::Now(Err(error)),
         };
-        if opening.access == OFlags::RDWR && opening.inode.written_past().is_some() {
-            return self.open_after_writers(opening);
+        if opening.access == OFlags::RDWR && opening.inode.is_passed() {
+            return self.open_after_others(opening);
         }
         self.open_begun(opening)
     }
 
-    /// Who may map what he writes waits until those have closed the file who write past us: a close is told after
-    /// it is done.
-    fn open_after_writers(self: &Arc<Self>, opening: Opening) -> Answer<Ready> {
+    /// Who may map what he writes waits until those have closed the file who have it open past us: a close is told
+    /// after it is done.
+    fn open_after_others(self: &Arc<Self>, opening: Opening) -> Answer<Ready> {
         let vfs = Arc::clone(self);
         Answer::AfterOthers(Box::new(move || {
-            opening.inode.wait_until_not_written_past();
+            opening.inode.wait_until_not_passed();
             vfs.open_begun(opening)
         }))
     }

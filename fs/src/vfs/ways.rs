@@ -98,6 +98,11 @@ impl<S: Clone + Debug> Ways<S> {
         Ok(way)
     }
 
+    /// Whether somebody reads or writes past us, so that who may map what he writes is refused.
+    pub(crate) fn is_passed(&self) -> bool {
+        self.0.as_ref().is_some_and(|common| matches!(common.way, Way::Passthrough(_)))
+    }
+
     /// As which user somebody may write past us: as long as that one has the file open, or anybody who came
     /// meanwhile.
     pub(crate) fn written_past(&self) -> Option<u32> {

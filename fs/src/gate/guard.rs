@@ -247,6 +247,7 @@ impl Guard {
             return refuse("it is sparse, and its apparent size exceeds what is hashed".to_owned());
         }
         let order = Order {
+            tracked: wanted.tracked,
             opened: wanted.opened,
             identity: *identity,
             published: self.published(identity, demands)?,

@@ -14,12 +14,13 @@ use crate::{
     identity::Identity,
     meter::{HashedFor, meter},
     port::Clock,
-    run::{Opened, StoredContent},
+    run::{Opened, StoredContent, Tracked},
 };
 
 /// What is to be hashed, and for whom.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Order<'a> {
+    pub(super) tracked: &'a Tracked,
     pub(super) opened: &'a Opened,
     pub(super) identity: Identity,
     /// What was published of exactly this identity: perhaps no more than its BLAKE3 has to be computed.
@@ -59,6 +60,9 @@ pub(super) enum NotHashed {
     /// It is another content by now.
     #[error("it changed while it was being hashed")]
     Changed,
+    /// Somebody writes to it past us.
+    #[error("somebody has it open for writing")]
+    Open,
     /// Nobody waits for it any more.
     #[error("the filesystem was unmounted")]
     Ended,
@@ -212,13 +216,15 @@ impl Turn<'_> {
     fn hash(&self, order: &Order<'_>) -> Result<Hashed, NotHashed> {
         // What changes from now on has another time of change.
         thread::sleep(order.identity.settles_in(order.clock.now()));
+        // The time of a write past us is there before its bytes are.
+        let calm = order.tracked.calm_after_others().ok_or(NotHashed::Open)?;
         order.check_identity()?;
         let hashed = match self.hash_as_published(order)? {
             Some(hashed) => hashed,
             None => self.hash_all(order)?,
         };
         order.check_identity()?;
-        Ok(hashed)
+        if order.tracked.calm() == Some(calm) { Ok(hashed) } else { Err(NotHashed::Changed) }
     }
 
     /// BLAKE3 alone, where it shows that the content is still the one whose digests were published: it is
@@ -417,30 +423,32 @@ mod tests {
 
     const LONG_AGO: At = At(Timestamp::UNIX_EPOCH);
 
+    type Found = (Opened, Identity, Tracked);
+
     /// A file of so many zeros, opened.
-    fn zeros(directory: &Path, length: u64) -> (Opened, Identity) {
+    fn zeros(directory: &Path, length: u64) -> Found {
         let file = File::create_new(directory.join("file")).unwrap();
         file.set_len(length).unwrap();
         let root = OwnedFd::from(File::open(directory).unwrap());
         let file = File::open(directory.join("file")).unwrap();
         let opened = Opened { backing: Arc::new(Directory::new(root)), file: Arc::new(file) };
         let identity = opened.stat().unwrap().identity;
-        (opened, identity)
+        (opened, identity, Tracked::new(identity.file))
     }
 
     fn order<'a>(
-        (opened, identity): &'a (Opened, Identity),
+        (opened, identity, tracked): &'a Found,
         with_outboard: bool,
         waiting: Waiting<'a>,
     ) -> Order<'a> {
         let (identity, published, clock) = (*identity, None, &LONG_AGO);
-        Order { opened, identity, published, with_outboard, clock, waiting }
+        Order { tracked, opened, identity, published, with_outboard, clock, waiting }
     }
 
     /// Hashes it, or waits as often as somebody else does.
     fn hash(
         hashing: &Hashing,
-        file: &(Opened, Identity),
+        file: &Found,
         with_outboard: bool,
         connection: &Connection,
     ) -> Result<Hashed, NotHashed> {
@@ -576,6 +584,36 @@ mod tests {
             thread::sleep(Duration::from_millis(20));
             let other = File::options().append(true).open(directory.path().join("file")).unwrap();
             other.set_len((256 << 20) + 1).unwrap();
+            hash.join().unwrap()
+        });
+        assert_eq!(hashed.unwrap_err(), NotHashed::Changed);
+        assert!(hashing.known(&file.1, false).is_none());
+    }
+
+    #[test]
+    fn what_somebody_may_write_past_us_is_not_hashed() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = zeros(directory.path(), 7);
+        let (hashing, connection) = (Hashing::default(), Connection::default());
+        let past = file.2.write_past();
+        let hashed = hash(&hashing, &file, false, &connection);
+        assert_eq!(hashed.unwrap_err(), NotHashed::Open);
+        drop(past);
+        assert!(hash(&hashing, &file, false, &connection).is_ok());
+    }
+
+    #[test]
+    fn what_somebody_wrote_past_us_while_it_was_hashed_is_not_remembered() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = zeros(directory.path(), 256 << 20);
+        let (hashing, connection) = (Hashing::default(), Connection::default());
+        let hashed = thread::scope(|scope| {
+            let hash = scope.spawn(|| hash(&hashing, &file, false, &connection));
+            while hashing.under_way.lock().hashings.is_empty() {
+                thread::yield_now();
+            }
+            thread::sleep(Duration::from_millis(20));
+            drop(file.2.write_past());
             hash.join().unwrap()
         });
         assert_eq!(hashed.unwrap_err(), NotHashed::Changed);

@@ -147,12 +147,12 @@ impl Tracked {
 
     /// None while somebody may write past us, whom nobody can keep in order: the file may have the time of a write, and not
     /// all of its bytes. Else as often the same as nobody did in between.
-    pub(super) fn calm(&self) -> Option<u64> {
+    pub(crate) fn calm(&self) -> Option<u64> {
         self.shared.past.lock().calm()
     }
 
     /// As [`calm`](Self::calm), when those have left of whose close we are told late.
-    pub(super) fn calm_after_others(&self) -> Option<u64> {
+    pub(crate) fn calm_after_others(&self) -> Option<u64> {
         let mut past = self.shared.past.lock();
         let is_written = |past: &mut Past| past.now > 0;
         self.shared.fewer_past.wait_while_for(&mut past, is_written, Grace::Ahead.remaining());

@@ -11,6 +11,7 @@ mod fuse;
 mod gate;
 mod identity;
 mod lately;
+mod left_behind;
 mod meter;
 mod mount;
 mod names;
@@ -25,6 +26,7 @@ pub use error::Error;
 pub use fact::{Fact, Process, RunVersion, TreePath, Unknown, Unsealed};
 pub use gate::{Gate, GateParts};
 pub use identity::{FileKey, Identity};
+pub use left_behind::left_behind;
 pub use meter::{Meter, meter};
 pub use mount::{
     Attachment, Capture, Mount, MountError, MountOptions, SoleUser, attach, kept_descriptors,

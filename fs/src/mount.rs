@@ -22,7 +22,7 @@ use rustix::{
 use crate::{
     backing::{Backing, ReadOnly},
     error::Error,
-    fact::TreePath,
+    fact::{Process, TreePath},
     fuse,
     gate::Gate,
     run::Run,
@@ -81,8 +81,7 @@ pub enum Capture {
     Inline,
     /// What begins with a writer who never reads is written by the kernel itself, where
     /// [`MountOptions::passthrough`] is possible. It is read behind the writer, and once more when all writers have
-    /// closed it: for machines with few processors and a store that reads fast. No command offers this yet: `DESIGN.md`,
-    /// Writes, says what is missing.
+    /// closed it: for machines with few processors and a store that reads fast.
     Reread,
 }
 
@@ -275,6 +274,12 @@ impl Mount {
         replaceable: Vec<TreePath>,
     ) {
         self.vfs.begin(Tenure { run, stage, run_id, replaceable: replaceable.into() });
+    }
+
+    /// Who may write to files of the store past this process, and goes on if it ends, with
+    /// [`Capture::Reread`]: by whom each was opened, and where the file is or was.
+    pub fn writers_past(&self) -> Vec<(Process, TreePath)> {
+        self.vfs.writers_past()
     }
 
     /// Waits until the filesystem is unmounted everywhere.

@@ -18,7 +18,7 @@ use rustix::{
 
 use crate::{
     error::Error,
-    fact::Process,
+    fact::{Process, TreePath},
     gate::{Admitted, Permit},
     identity::Identity,
     read::Reading,
@@ -113,6 +113,15 @@ impl WriteHandle {
     /// The kernel writes by itself from now on.
     pub(crate) fn write_past(&self) {
         self.past.get_or_init(|| self.tracked.write_past());
+    }
+
+    pub(crate) fn writes_past(&self) -> bool {
+        self.past.get().is_some()
+    }
+
+    /// Who opened it, and where the file is or was.
+    pub(crate) fn holder(&self) -> (&Process, Option<TreePath>) {
+        (&self.by, self.tracked.path_or_former())
     }
 
     /// The run is to know all of the file at the end only: the kernel writes by itself, through this open file or another.

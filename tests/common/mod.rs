@@ -326,6 +326,14 @@ impl Scratch {
         self.directory.path().join("store").join(name)
     }
 
+    /// Takes the mount away by force, whoever has a file open.
+    pub(crate) fn take_away(&mut self) -> Mount {
+        let mount = self.mount.take().expect("it is mounted");
+        unmount(&self.directory, UnmountFlags::FORCE | UnmountFlags::DETACH);
+        mount.end_within(Duration::from_secs(20)).expect("it ends").unwrap();
+        mount
+    }
+
     /// Brings the run to rest and answers with what has no digest.
     pub(crate) fn quiesce(&self) -> Vec<LeftOut> {
         let left_out = self.run.quiesce(&Scope::Run, Duration::from_secs(20));

@@ -8,7 +8,7 @@
 use std::{
     fs::{self, File},
     io::{BufRead, BufReader, Write},
-    os::unix::fs::{FileExt, PermissionsExt},
+    os::unix::fs::{FileExt, MetadataExt, PermissionsExt},
     process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -195,4 +195,50 @@ fn nobody_gives_a_set_id_bit_to_what_another_user_writes_past_us() {
     root.write_all(b"x").unwrap();
     drop(root);
     scratch.check_digests();
+}
+
+#[test]
+fn who_writes_past_us_when_the_mount_is_taken_away_has_not_closed_his_file() {
+    if !can_mount() {
+        return;
+    }
+    let mut scratch = Scratch::rereading();
+    let mut writer = File::create(scratch.path("f")).unwrap();
+    writer.write_all(&pattern(MIB, 1)).unwrap();
+    let closed = File::create(scratch.path("closed")).unwrap();
+    drop(closed);
+    let mount = scratch.take_away();
+    let (by, path) = mount.writers_past().pop().expect("one who writes past us");
+    assert_eq!((by.pid, path.path.as_str()), (Some(std::process::id()), "f"));
+    writer.write_all_at(b"and goes on", 0).unwrap();
+    let left_out = scratch.run.quiesce(&Scope::Run, CATCH_UP);
+    assert_eq!(left_out.len(), 1);
+    assert_eq!(left_out[0].unsealed, Unsealed::Open);
+    assert_eq!(scratch.facts.sealed().into_keys().collect::<Vec<_>>(), ["closed"]);
+}
+
+#[test]
+fn who_may_write_past_a_server_that_has_ended_is_known_until_he_has_closed_the_file() {
+    if !can_mount() {
+        return;
+    }
+    let mut scratch = Scratch::rereading();
+    let writer = File::create(scratch.path("f")).unwrap();
+    let inode = fs::metadata(scratch.stored("f")).unwrap().ino();
+    let is_marked = || {
+        let locks = fs::read_to_string("/proc/locks").unwrap();
+        locks.lines().any(|lock| lock.contains("OFDLCK") && lock.contains(&format!(":{inode} ")))
+    };
+    assert!(is_marked());
+    let mount = scratch.take_away();
+    // As the end of the process would take it.
+    drop(mount);
+    drop(scratch);
+    assert!(is_marked());
+    drop(writer);
+    let gone = (0..100).any(|_| {
+        thread::sleep(Duration::from_millis(10));
+        !is_marked()
+    });
+    assert!(gone);
 }

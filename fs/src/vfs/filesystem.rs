@@ -15,9 +15,12 @@ use super::{
 use crate::{
     backing::{Backing, Stat},
     error::Error,
+    fact::{Process, TreePath},
     gate::{Connection, Gate},
-    mount::MountOptions,
+    left_behind::Server,
+    mount::{Capture, MountOptions},
     run::{Guards, Processes, Run},
+    write::WriteHandle,
 };
 
 /// One mounted tree of a run.
@@ -36,6 +39,8 @@ pub(crate) struct Vfs {
     pub(super) gate: Arc<Gate>,
     /// Ends with the kernel's interest in answers.
     pub(super) connection: Connection,
+    /// By which it is known who goes on to write past this process when it has ended. None where nobody does.
+    pub(super) server: Option<Server>,
 }
 
 /// What the kernel is told of an inode.
@@ -52,6 +57,7 @@ impl Vfs {
         gate: Arc<Gate>,
         options: MountOptions,
     ) -> Result<Self, Error> {
+        let server = (options.capture == Capture::Reread).then(Server::this).flatten();
         let root = backing.root()?;
         let stat = backing.stat(root.as_fd())?;
         run.guarded_by(Arc::clone(&gate) as Arc<dyn Guards>);
@@ -72,6 +78,7 @@ impl Vfs {
             options,
             gate,
             connection: Connection::default(),
+            server,
         })
     }
 
@@ -97,10 +104,20 @@ impl Vfs {
     }
 
     /// The kernel is gone, and every open with it: what RELEASE did not reach us was one all the
-    /// same.
+    /// same. Only who writes past us may go on, where somebody took the mount away by force.
     pub(crate) fn release_all(&self) {
         self.connection.end();
-        self.handles.clear();
+        let is_marked =
+            |writer: &WriteHandle| self.server.is_some_and(|it| it.has_marked(writer.file()));
+        self.handles.close_all(|writer| !is_marked(writer));
+    }
+
+    pub(crate) fn writers_past(&self) -> Vec<(Process, TreePath)> {
+        let told = |writer: &Arc<WriteHandle>| {
+            let (by, path) = writer.holder();
+            (by.clone(), path.unwrap_or_else(TreePath::nowhere))
+        };
+        self.handles.writers_past().iter().map(told).collect()
     }
 
     /// Whether the kernel may read files of the store past us.

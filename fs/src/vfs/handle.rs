@@ -57,6 +57,10 @@ impl Handle {
         }
     }
 
+    fn writes_past(&self) -> bool {
+        matches!(self, Self::Writer(writer) if writer.writes_past())
+    }
+
     pub(crate) fn writer(&self) -> Result<&Arc<WriteHandle>, Error> {
         match self {
             Self::Writer(writer) => Ok(writer),
@@ -88,7 +92,7 @@ impl Handle {
 #[derive(Debug)]
 struct Open {
     handle: Handle,
-    _way: Option<OnWay>,
+    way: Option<OnWay>,
     _counted: Counted,
 }
 
@@ -108,7 +112,7 @@ impl Handles {
     /// A regular file, and the way in which the kernel has it open until the handle is removed.
     pub(crate) fn insert_on_way(&self, handle: Handle, way: Option<OnWay>) -> HandleId {
         let id = HandleId(self.last.fetch_add(1, Ordering::Relaxed) + 1);
-        self.open.lock().insert(id, Open { handle, _way: way, _counted: meter().handle() });
+        self.open.lock().insert(id, Open { handle, way, _counted: meter().handle() });
         id
     }
 
@@ -123,8 +127,22 @@ impl Handles {
         drop(open);
     }
 
-    pub(crate) fn clear(&self) {
-        let open = mem::take(&mut *self.open.lock());
-        drop(open);
+    /// Closes all, but for those by which somebody may write past us and that he has not closed.
+    pub(crate) fn close_all(&self, is_closed: impl Fn(&WriteHandle) -> bool) {
+        let mut open = mem::take(&mut *self.open.lock());
+        // What the kernel has open from here on, it has open for somebody else.
+        open.values_mut().for_each(|open| open.way = None);
+        open.retain(|_, open| match &open.handle {
+            Handle::Writer(writer) => writer.writes_past() && !is_closed(writer),
+            _ => false,
+        });
+        *self.open.lock() = open;
+    }
+
+    /// Those by which somebody may write past us.
+    pub(crate) fn writers_past(&self) -> Vec<Arc<WriteHandle>> {
+        let open = self.open.lock();
+        let past = open.values().filter(|open| open.handle.writes_past());
+        past.filter_map(|open| open.handle.writer().ok().map(Arc::clone)).collect()
     }
 }

@@ -320,7 +320,11 @@ impl Vfs {
             return Ok(Given { handle, way: Way::Cached, page_cache, size, flushes });
         };
         let file = handle.file()?;
-        let shortcut = || self.options.passthrough.then(|| shortcut(file)).flatten();
+        let shortcut = || match opener {
+            _ if !self.options.passthrough => None,
+            Opener::Writer { past: Some(_) } => shortcut(&*self.open_marked(&inode)?),
+            _ => shortcut(file),
+        };
         let enter = || inode.enter_way(opener, shortcut);
         let (on_way, way) = entered.map_or_else(enter, Ok)?;
         match (&way, handle.writer()) {
@@ -336,6 +340,19 @@ impl Vfs {
         }
         let handle = self.handles.insert_on_way(handle, Some(on_way));
         Ok(Given { handle, way, page_cache, size, flushes })
+    }
+
+    /// Opened for the kernel alone, and marked for as long as it has it open. None where that cannot be: then nobody
+    /// writes past us, of whom it would not be known.
+    fn open_marked(&self, inode: &Inode) -> Option<Arc<File>> {
+        let file = self.open_backing(inode, OFlags::WRONLY).ok()?.file;
+        match self.server?.mark(&file) {
+            Ok(()) => Some(file),
+            Err(error) => {
+                tracing::debug!(%error, "a file cannot be marked: nobody writes it past us");
+                None
+            }
+        }
     }
 
     /// Where somebody writes past us, the run of everybody who writes knows the file at the end only.

@@ -20,12 +20,12 @@ impl Bench {
 
     /// A place of its own in memory.
     pub(crate) fn memory(&self) -> Place {
-        Place::new(&self.options.tmpfs)
+        Place::new(&self.options.tmpfs, &self.options.capture)
     }
 
     /// A place of its own on the disk.
     pub(crate) fn disk(&self) -> Place {
-        Place::new(&self.options.disk)
+        Place::new(&self.options.disk, &self.options.capture)
     }
 
     pub(crate) fn model_signing(&self) -> Option<ModelSigning> {

@@ -10,11 +10,12 @@ use crate::{
 
 /// Lines about the machine, the rounds and all programs that take part.
 pub(crate) fn describe(options: &Options) -> String {
-    let Options { rounds, shrink, .. } = options;
+    let Options { rounds, shrink, capture, .. } = options;
     let mut lines = vec![machine(), format!("medians of {rounds} (least..most)")];
     if *shrink > 1 {
         lines.push(format!("everything {shrink} times smaller: no measure of what was promised"));
     }
+    lines.push(format!("attestfs --capture {capture} where something is written"));
     if cfg!(debug_assertions) {
         lines.push("a debug build: its numbers mean nothing".to_owned());
     }

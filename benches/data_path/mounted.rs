@@ -47,7 +47,8 @@ pub(crate) enum Outputs<'n> {
 impl<'p> Mounted<'p> {
     /// For writing, with these options more.
     pub(crate) fn new(place: &'p Place, backing: &Path, options: &[&str]) -> Self {
-        Self::reading(place, backing, options, Reads::AsEver)
+        let options = [&["--capture", &place.capture], options].concat();
+        Self::reading(place, backing, &options, Reads::AsEver)
     }
 
     fn reading(place: &'p Place, backing: &Path, options: &[&str], reads: Reads) -> Self {

@@ -15,6 +15,8 @@ pub(crate) struct Options {
     pub(crate) json: Option<PathBuf>,
     /// `--plots`: measures and draws the plots beside this program's sources.
     pub(crate) plots: bool,
+    /// `--capture MODE`: how attestfs comes to know what is written.
+    pub(crate) capture: String,
     /// `--model-signing PATH`: the reference implementation of model signatures.
     pub(crate) model_signing: PathBuf,
     /// `--tmpfs DIR`: a directory in memory.
@@ -31,6 +33,7 @@ impl Default for Options {
             shrink: 1,
             json: None,
             plots: false,
+            capture: "inline".to_owned(),
             model_signing: PathBuf::from("model_signing"),
             tmpfs: PathBuf::from("/dev/shm"),
             disk: PathBuf::from(env!("CARGO_TARGET_TMPDIR")),
@@ -40,7 +43,7 @@ impl Default for Options {
 
 impl Options {
     const USAGE: &str = "options: --only P1,P4  --rounds N  --shrink N  --quick (small, one round)  \
-         --json FILE  --plots  --model-signing PATH  --tmpfs DIR  --disk DIR";
+         --json FILE  --plots  --capture inline|reread  --model-signing PATH  --tmpfs DIR  --disk DIR";
 
     /// # Panics
     /// When there is one that it does not know.
@@ -58,6 +61,7 @@ impl Options {
                 "--quick" => (options.rounds, options.shrink) = (1, 256),
                 "--json" => options.json = Some(PathBuf::from(value())),
                 "--plots" => options.plots = true,
+                "--capture" => value().clone_into(&mut options.capture),
                 "--model-signing" => options.model_signing = PathBuf::from(value()),
                 "--tmpfs" => options.tmpfs = PathBuf::from(value()),
                 "--disk" => options.disk = PathBuf::from(value()),

@@ -26,11 +26,14 @@ pub(crate) const ATTESTFS: &str = env!("CARGO_BIN_EXE_attestfs");
 #[derive(Debug)]
 pub(crate) struct Place {
     directory: TempDir,
+    /// `--capture`, for whoever writes.
+    pub(crate) capture: String,
 }
 
 impl Place {
-    pub(crate) fn new(below: &Path) -> Self {
-        let place = Self { directory: TempDir::with_prefix_in("attestfs-bench-", below).unwrap() };
+    pub(crate) fn new(below: &Path, capture: &str) -> Self {
+        let directory = TempDir::with_prefix_in("attestfs-bench-", below).unwrap();
+        let place = Self { directory, capture: capture.to_owned() };
         finish(place.attestfs(["keygen", "--out"]).arg(place.directory("keys")));
         place
     }

@@ -31,6 +31,8 @@ pub mod metrics;
 mod mount;
 #[cfg(feature = "mount")]
 mod notify;
+#[cfg(feature = "mount")]
+mod passthrough;
 mod policy;
 pub mod publication;
 pub mod redact;

@@ -50,8 +50,8 @@ pub(crate) fn session(vfs: Arc<Vfs>, device: OwnedFd, threads: usize) -> io::Res
     config.n_threads = Some(threads.max(1));
     let notifier = Arc::default();
     let adapter = Adapter {
+        shortcuts: Arc::new(Shortcuts::new(vfs.capture())),
         vfs,
-        shortcuts: Arc::default(),
         waiting: Arc::default(),
         notifier: Arc::clone(&notifier),
     };

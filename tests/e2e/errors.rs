@@ -36,6 +36,25 @@ fn idle_run(lab: &Lab, tree: &Path) -> Command {
 }
 
 #[test]
+fn what_the_kernel_cannot_write_by_itself_is_not_written_otherwise_unasked() {
+    let Some(lab) = Lab::new() else { return };
+    let tree = lab.directory("tree");
+    lab.directory("mnt");
+    let mut forbidden = lab.run("idle");
+    forbidden.arg("--dir").arg(&tree).args(["--capture=reread", "--", "true"]);
+    forbidden.env("ATTESTFS_PASSTHROUGH", "off");
+    let mut mount = lab.attestfs(["mount", "tree", "mnt", "--capture", "reread"]);
+    mount.env("ATTESTFS_PASSTHROUGH", "off");
+    let mut unable = lab.configured("setpriv");
+    unable.args(["--bounding-set=-sys_admin", "--inh-caps=-sys_admin", ATTESTFS, "run"]);
+    unable.args(["--stage", "idle", "--capture=reread", "--dir", "tree", "--", "true"]);
+    let next = "leave --capture out";
+    check(&mut mount, 3, &["--capture reread", "ATTESTFS_PASSTHROUGH=off", next]);
+    check(&mut unable, 125, &["--capture reread", "CAP_SYS_ADMIN", next]);
+    check(&mut forbidden, 125, &["--capture reread", "ATTESTFS_PASSTHROUGH=off", next]);
+}
+
+#[test]
 fn a_machine_without_fuse_is_named() {
     let Some(lab) = Lab::new() else { return };
     if !needs::programs(&["unshare"]) {

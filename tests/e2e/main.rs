@@ -33,6 +33,7 @@ mod errors;
 mod gc;
 mod indexes;
 mod job;
+mod left_behind;
 mod links;
 mod lock;
 mod log;

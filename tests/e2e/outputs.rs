@@ -4,7 +4,10 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::lab::{Finish, Lab};
+use crate::{
+    evidence::{check_digests, only_attestation},
+    lab::{Finish, Lab},
+};
 
 #[test]
 fn each_output_that_holds_an_open_file_names_it_as_left_out() {
@@ -46,4 +49,21 @@ fn who_runs_again_without_out_is_told_what_to_name() {
     assert!(ended.stderr.contains(told), "{}", ended.stderr);
     assert!(ended.stderr.contains("next: to replace it, name it with --out"), "{}", ended.stderr);
     assert_eq!(run(&["--out", "copy.csv"]).code, Some(0));
+}
+
+#[test]
+fn a_model_that_the_kernel_wrote_by_itself_is_signed_with_true_digests() {
+    let Some(lab) = Lab::new() else { return };
+    lab.directory("tree");
+    let script = "mkdir tree/model && head -c 9000000 /dev/urandom > tree/model/a.bin \
+        && cp tree/model/a.bin tree/model/b.bin && printf patched | dd of=tree/model/b.bin conv=notrunc \
+        && for n in $(seq 50); do echo $n > tree/model/$n.json; done";
+    let mut run = lab.run("train");
+    run.args(["--capture", "reread", "--dir", "tree", "--out", "model"]);
+    let ended = run.args(["--", "sh", "-ec", script]).finish();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let subjects = only_attestation(&lab.state()).subjects(&lab.state());
+    assert_eq!(subjects.len(), 52);
+    check_digests(&subjects);
+    lab.verify("tree/model").succeed();
 }

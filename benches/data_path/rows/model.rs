@@ -64,7 +64,7 @@ pub(crate) fn signed_model(bench: &Bench) -> Vec<Row> {
 
 fn under_run(place: &Place, tree: &Path, length: u64) -> Taken {
     let mut run = place.attestfs(["run", "--stage", "bench", "--out", "model", "--key"]);
-    run.arg(place.key()).arg("--dir").arg(tree);
+    run.arg(place.key()).args(["--capture", &place.capture]).arg("--dir").arg(tree);
     let moments = Moments::parse(&finish(&mut job(tree, length).command_of(run)));
     let signed = signed_at(tree);
     Taken {

@@ -7,7 +7,7 @@ use super::{
     exit::Exit,
     failure::Failure,
     output::{Output, shown},
-    run::{label, stage},
+    run::{CaptureWord, label, stage},
 };
 use crate::{
     config::Environment,
@@ -93,6 +93,10 @@ pub(super) struct MountCommand {
     /// then the user is recorded only of those who create a file
     #[arg(long)]
     idmap: bool,
+
+    /// How what is written comes to be known
+    #[arg(long, value_enum, default_value_t, conflicts_with = "read_only")]
+    capture: CaptureWord,
 
     /// What statements call BACKING, when it is a descriptor or known by another path elsewhere
     #[arg(long, value_name = "PATH")]
@@ -211,6 +215,7 @@ impl MountCommand {
             read_only,
             no_exec,
             idmap,
+            capture: self.capture.into(),
         })
     }
 }
@@ -299,6 +304,7 @@ mod tests {
             "/o",
             "--no-exec",
             "--idmap",
+            "--capture=reread",
             "b",
             "m",
         ];

@@ -1,6 +1,7 @@
 use std::{ffi::OsString, path::PathBuf, process::ExitCode, time::Duration};
 
 use attestfs_attestation::Inputs;
+use attestfs_fs::Capture;
 use clap::ValueEnum;
 
 use super::output::Output;
@@ -97,6 +98,10 @@ pub(super) struct Run {
     #[arg(long, value_enum, default_value_t = HashedInputs::Opened)]
     inputs: HashedInputs,
 
+    /// How what is written comes to be known
+    #[arg(long, value_enum, default_value_t)]
+    capture: CaptureWord,
+
     /// Let model.sig cover files below an output that no run wrote
     #[arg(long)]
     adopt: bool,
@@ -125,6 +130,26 @@ enum HashedInputs {
     None,
 }
 
+/// `--capture`.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(super) enum CaptureWord {
+    /// All writes pass the filesystem, which hashes them as it stores them
+    #[default]
+    Inline,
+    /// The kernel writes by itself what a program makes and does not read meanwhile, at the store's own speed; it is read
+    /// and hashed behind the program, and once more when that has closed it. Takes root
+    Reread,
+}
+
+impl From<CaptureWord> for Capture {
+    fn from(word: CaptureWord) -> Self {
+        match word {
+            CaptureWord::Inline => Self::Inline,
+            CaptureWord::Reread => Self::Reread,
+        }
+    }
+}
+
 impl Run {
     pub(super) fn carry_out(self, output: Output, environment: &Environment) -> ExitCode {
         run::command(self.options(output.is_json()), environment)
@@ -150,6 +175,7 @@ impl Run {
             state: run.state,
             metrics: run.metrics,
             inputs: run.inputs.into(),
+            capture: run.capture.into(),
             adopt: run.adopt,
             checkpoint_rule: run.checkpoint_rule,
             patience: Duration::from_secs(run.commit_patience.into()),

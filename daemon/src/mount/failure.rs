@@ -8,6 +8,7 @@ use crate::{
     control::{Failure, FrameError},
     cure::{cure, cure_of_device},
     metrics::MetricsError,
+    passthrough::NoPassthrough,
     session::{Misplaced, SessionError},
 };
 
@@ -49,6 +50,8 @@ pub(crate) enum ServeError {
     Mount(#[from] MountError),
     #[error(transparent)]
     Daemon(#[from] ClientError),
+    #[error(transparent)]
+    NoPassthrough(#[from] NoPassthrough),
     #[error(transparent)]
     Metrics(#[from] MetricsError),
     #[error("talking to the process that serves: {0}")]
@@ -94,6 +97,7 @@ impl ServeError {
             }
             Self::Mount(MountError::Device(errno)) => cure_of_device(&(*errno).into()),
             Self::Mount(MountError::Mount { .. }) => "'attestfs doctor' says what is missing",
+            Self::NoPassthrough(_) => NoPassthrough::NEXT_STEP,
             Self::Metrics(error) => return error.next_step(),
             Self::System { source, .. } => return cure(source).map(ToOwned::to_owned),
             Self::WithinItself { .. } => "mount beside it, or over it",

@@ -3,6 +3,8 @@
 
 use std::{ffi::OsString, io, path::PathBuf};
 
+use attestfs_fs::Capture;
+
 use crate::metrics::Address;
 
 /// What the user asked for.
@@ -36,6 +38,8 @@ pub(crate) struct Options {
     pub(crate) no_exec: bool,
     /// `--idmap`.
     pub(crate) idmap: bool,
+    /// `--capture`.
+    pub(crate) capture: Capture,
 }
 
 /// Between what and where a mount stands.
@@ -86,6 +90,7 @@ impl Options {
             read_only,
             no_exec,
             idmap,
+            capture,
         } = self;
         let mut words = Words::default();
         let path = |path: &Option<PathBuf>| path.clone().map(OsString::from);
@@ -103,6 +108,7 @@ impl Options {
         words.flag("--read-only", *read_only);
         words.flag("--no-exec", *no_exec);
         words.flag("--idmap", *idmap);
+        words.flag("--capture=reread", *capture == Capture::Reread);
         if let Some(Places { backing, mount_point }) = places {
             words.0.extend(["--".into(), backing.into(), mount_point.into()]);
         }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use attestfs_attestation::{escaped, unescaped};
-use attestfs_fs::{Attachment, Gate, TreePath};
+use attestfs_fs::{Attachment, Capture, Gate, TreePath};
 
 use super::{
     attach::{attach, mount_point},
@@ -22,9 +22,10 @@ use super::{
 use crate::{
     config::{Environment, StateDir},
     gate::gate,
+    passthrough,
     session::{
-        SessionError, Tree, TreeLock, Trees, normal, open_key, refuse_misplaced, refuse_mounted,
-        state_for,
+        SessionError, Tree, TreeLock, Trees, normal, open_key, refuse_left_behind,
+        refuse_misplaced, refuse_mounted, state_for,
     },
 };
 
@@ -42,6 +43,7 @@ pub(super) struct Plan {
     pub(super) policy: Option<PathBuf>,
     pub(super) gate: Arc<Gate>,
     pub(super) passthrough: bool,
+    pub(super) capture: Capture,
     /// Held as long as the mount can be written to.
     pub(super) lock: Option<TreeLock>,
 }
@@ -68,6 +70,7 @@ impl Plan {
         if options.stage.is_some() && options.read_only {
             return Err(ServeError::StageOfReadOnly);
         }
+        passthrough::check(options.capture, environment)?;
         match (&options.places, &options.receive) {
             (Some(places), _) => Self::of_places(options, places, environment),
             (None, Some(socket)) => Self::handed_over(options, socket, environment),
@@ -130,6 +133,7 @@ impl Plan {
         let key = options.key.as_deref().map(|key| open_key(key, &trees)).transpose()?;
         let gate =
             gate(options.policy.as_deref(), None, &state, &trees).map_err(SessionError::Policy)?;
+        refuse_left_behind(&backing.0)?;
         let lock = if options.read_only { None } else { Some(TreeLock::take(&backing.0)?) };
         Ok(Self {
             mount_point,
@@ -141,6 +145,7 @@ impl Plan {
             policy: options.policy.clone(),
             gate,
             passthrough: !environment.no_passthrough,
+            capture: options.capture,
             lock,
         })
     }

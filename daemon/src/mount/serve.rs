@@ -52,6 +52,9 @@ use crate::{
 /// How long it may take until the last RELEASE has come after a mount was taken away.
 const END_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How often it is looked whether somebody still writes.
+const PAUSE: Duration = Duration::from_millis(50);
+
 /// A mount that is served.
 #[derive(Debug)]
 pub(super) struct Served {
@@ -137,6 +140,11 @@ impl Causes {
         self.receiver.recv().expect("we keep a sender")
     }
 
+    /// The next one, unless this time passes before.
+    fn wait_no_longer_than(&self, patience: Duration) -> Option<Cause> {
+        self.receiver.recv_timeout(patience).ok()
+    }
+
     /// From now on the end of the mount is one.
     fn watch(&self, stages: &Arc<Stages>) {
         let (stages, sender) = (Arc::clone(stages), self.sender.clone());
@@ -188,6 +196,7 @@ impl Served {
             key: plan.key,
             gate: plan.gate,
             passthrough: plan.passthrough,
+            capture: plan.capture,
             lock: plan.lock,
             description,
             mounted: mounted.clone(),
@@ -223,7 +232,23 @@ impl Served {
         if self.stages.is_open() {
             self.stages.end(outcome).map_err(ServeError::Stage)?;
         }
+        self.wait_for_writers_past(causes);
         Ok(ended?)
+    }
+
+    /// With `--capture reread`: who writes past this process would go on when it has ended, and nobody would know of it. So it
+    /// is waited for those who do, unless somebody wants an end once more.
+    fn wait_for_writers_past(&self, causes: &Causes) {
+        let writer = || self.stages.mount().writers_past().into_iter().next();
+        let Some((by, file)) = writer() else { return };
+        let path = file.path;
+        tracing::warn!(%by, path, "somebody still writes to what was mounted: waiting until it is closed");
+        while writer().is_some() {
+            if let Some(Cause::Signal(signal)) = causes.wait_no_longer_than(PAUSE) {
+                tracing::warn!(signal, "not waited for: nobody sees what is written from now on");
+                return;
+            }
+        }
     }
 
     fn take_away(&self) {
@@ -246,6 +271,7 @@ struct Parts {
     key: Option<File>,
     gate: Arc<Gate>,
     passthrough: bool,
+    capture: Capture,
     lock: Option<TreeLock>,
     description: MountDescription,
     mounted: Option<Mounted>,
@@ -305,7 +331,7 @@ impl Parts {
             stage: String::new(),
             run_id: String::new(),
             passthrough: self.passthrough,
-            capture: Capture::Inline,
+            capture: self.capture,
             replaceable: Vec::new(),
             threads: request_threads(),
             descriptors: kept_descriptors(1),

@@ -3,6 +3,7 @@
 use std::{
     os::{fd::OwnedFd, unix::process::ExitStatusExt},
     process::{Child, ExitCode, ExitStatus},
+    thread,
     time::Duration,
 };
 
@@ -26,7 +27,7 @@ use crate::{
     metrics::{self, Page},
     session::{
         self, Assignment, Console, Hashing, Orders, Refusals, Session, SessionParts, TreeLock,
-        Verdict,
+        Verdict, refuse_left_behind,
     },
 };
 
@@ -49,6 +50,7 @@ fn carry_out(
     console: &Console,
 ) -> Result<u8, RunError> {
     let plan = Plan::new(options, environment, console.clone())?;
+    plan.assignment.trees.iter().try_for_each(refuse_left_behind)?;
     let locks = plan.assignment.trees.iter().map(TreeLock::take);
     let _locks: Vec<TreeLock> = locks.collect::<Result<_, _>>()?;
     if plan.reuse && reuse::is_done(&plan) {
@@ -77,12 +79,15 @@ struct Running {
 impl Running {
     fn begin(plan: Plan) -> Result<(Self, Start), RunError> {
         let description = plan.description();
-        let Plan { stage, command, working_directory, state, gate, passthrough, .. } = plan;
+        let Plan { stage, command, working_directory, state, gate, passthrough, capture, .. } =
+            plan;
         let Plan { key, lock, assignment, .. } = plan;
         let refusals = Refusals::Shown(assignment.console.clone());
         let kept = state.clone();
-        let start =
-            Start { stage, command, working_directory, state: state.clone(), gate, passthrough };
+        let start = {
+            let state = state.clone();
+            Start { stage, command, working_directory, state, gate, passthrough, capture }
+        };
         let lends_trees = false;
         let parts = SessionParts { assignment, description, state, key, refusals, lends_trees };
         Ok((Self { session: Session::begin(parts)?, state: kept, lock }, start))
@@ -130,7 +135,7 @@ impl Running {
             }
             Err(error) => session::unrecorded(&link, &error, &orders, finished),
         };
-        let verdict = verdict.and(end(&mounts, &orders.assignment.console));
+        let verdict = verdict.and(end(&mounts, &orders.assignment, &signals));
         Ok(if verdict == Verdict::Failed && status.success() { 125 } else { exit_code(status) })
     }
 }
@@ -171,20 +176,65 @@ fn warn_of_missing_inputs(assignment: &Assignment) {
 /// The command's namespace is gone when its last process is, and with it the mounts. Whoever is left
 /// loses them now, and is not to wonder why. What a mount that broke off lost is not known, so that
 /// the run has failed.
-fn end(mounts: &[Mount], console: &Console) -> Verdict {
-    let ends: Vec<_> = mounts.iter().map(|mount| mount.end_within(END_PATIENCE)).collect();
-    if ends.iter().any(Option::is_none) {
+fn end(mounts: &[Mount], assignment: &Assignment, signals: &Forwarding) -> Verdict {
+    let console = &assignment.console;
+    let ends = || mounts.iter().map(|mount| mount.end_within(END_PATIENCE)).collect::<Vec<_>>();
+    let mut ended = ends();
+    let waited = wait_for_writers_past(mounts, assignment, signals);
+    if waited == Waited::InVain {
+        return Verdict::Failed;
+    }
+    if waited == Waited::UntilClosed {
+        ended = ends();
+    }
+    if ended.iter().any(Option::is_none) {
         console.say(
             "processes that the command left behind lose the files below --dir now: \
              let the command wait for them",
         );
     }
-    let broken: Vec<_> = ends.into_iter().flatten().filter_map(Result::err).collect();
+    let broken: Vec<_> = ended.into_iter().flatten().filter_map(Result::err).collect();
     for error in &broken {
         console.say(error);
     }
     if broken.is_empty() { Verdict::Attested } else { Verdict::Failed }
 }
+
+/// How it was waited for those who write past this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waited {
+    /// There was nobody.
+    ForNobody,
+    UntilClosed,
+    /// The user wanted an end before.
+    InVain,
+}
+
+/// With `--capture reread`: who writes past this process would go on when it has ended, and nobody would know of it. So it
+/// is waited for those who do.
+fn wait_for_writers_past(
+    mounts: &[Mount],
+    Assignment { trees, console, .. }: &Assignment,
+    signals: &Forwarding,
+) -> Waited {
+    let writer = || mounts.iter().flat_map(Mount::writers_past).next();
+    let Some((by, file)) = writer() else { return Waited::ForNobody };
+    let file = trees.absolute(&file);
+    console.say(format_args!(
+        "{by}, which the command left behind, still writes {file}: waiting until it has closed it"
+    ));
+    while writer().is_some() {
+        if signals.wants_end() {
+            console.say("not waited for: nobody sees what it writes from now on");
+            return Waited::InVain;
+        }
+        thread::sleep(PAUSE);
+    }
+    Waited::UntilClosed
+}
+
+/// How often it is looked whether somebody still writes.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// How long a namespace may take to go.
 const END_PATIENCE: Duration = Duration::from_millis(200);

@@ -7,6 +7,7 @@ use crate::{
     cure::{cure, cure_of_device},
     lock::LockFailure,
     metrics::MetricsError,
+    passthrough::NoPassthrough,
     session::{Misplaced, SessionError},
 };
 
@@ -45,6 +46,8 @@ pub(super) enum RunError {
     #[error(transparent)]
     Mount(#[from] MountError),
     #[error(transparent)]
+    NoPassthrough(#[from] NoPassthrough),
+    #[error(transparent)]
     Metrics(#[from] MetricsError),
     #[error("talking to the process that mounts: {0}")]
     Frame(#[from] FrameError),
@@ -61,7 +64,11 @@ impl RunError {
             | Self::Misplaced(_)
             | Self::Metrics(MetricsError::NoAddress { .. }) => 2,
             Self::Lock(failure) if failure.is_usage() => 2,
-            Self::Session(SessionError::Served { .. } | SessionError::Mounted { .. }) => 3,
+            Self::Session(
+                SessionError::Served { .. }
+                | SessionError::LeftBehind(_)
+                | SessionError::Mounted { .. },
+            ) => 3,
             Self::NotExecutable { .. } => 126,
             Self::NotFound { .. } => 127,
             _ => 125,
@@ -80,6 +87,7 @@ impl RunError {
             Self::NoNamespace(_) | Self::Inside(_) | Self::Mount(MountError::Mount { .. }) => {
                 Some("'attestfs doctor' says what is missing".to_owned())
             }
+            Self::NoPassthrough(_) => Some(NoPassthrough::NEXT_STEP.to_owned()),
             Self::Metrics(error) => error.next_step(),
             Self::System { source, .. } => cure(source).map(ToOwned::to_owned),
             Self::Session(error) => error.next_step(),

@@ -50,6 +50,7 @@ pub(super) struct Start {
     pub(super) state: StateDir,
     pub(super) gate: Arc<Gate>,
     pub(super) passthrough: bool,
+    pub(super) capture: Capture,
 }
 
 /// The other end of the conversation with the process inside.
@@ -191,7 +192,7 @@ fn serve(
         stage: start.stage.clone(),
         run_id: session.orders.run_id.clone(),
         passthrough: start.passthrough,
-        capture: Capture::Inline,
+        capture: start.capture,
         replaceable: session.assignment().outputs.clone(),
         threads: request_threads(),
         descriptors: kept_descriptors(session.assignment().trees.iter().count()),

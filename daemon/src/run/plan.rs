@@ -9,7 +9,7 @@ use std::{
 };
 
 use attestfs_attestation::Inputs;
-use attestfs_fs::{Gate, TreePath};
+use attestfs_fs::{Capture, Gate, TreePath};
 use uuid::Uuid;
 
 use super::{descriptors, failure::RunError};
@@ -19,6 +19,7 @@ use crate::{
     gate::gate,
     lock::{DataLock, LockOptions},
     metrics::{Address, wanted},
+    passthrough,
     session::{
         Assignment, Console, Description, SessionError, Tree, Trees, normal, open_key,
         refuse_misplaced, refuse_mounted, resolved, state_for,
@@ -57,6 +58,8 @@ pub(crate) struct Options {
     pub(crate) adopt: bool,
     /// `--checkpoint-rule`: commit a checkpoint whenever one is complete.
     pub(crate) checkpoint_rule: bool,
+    /// `--capture`.
+    pub(crate) capture: Capture,
     /// How long a commit waits for writers.
     pub(crate) patience: Duration,
     /// `--json`: what is said on standard error is for programs.
@@ -79,6 +82,7 @@ pub(super) struct Plan {
     pub(super) gate: Arc<Gate>,
     pub(super) metrics: Option<Address>,
     pub(super) passthrough: bool,
+    pub(super) capture: Capture,
     pub(super) assignment: Assignment,
 }
 
@@ -90,6 +94,7 @@ impl Plan {
         environment: &Environment,
         console: Console,
     ) -> Result<Self, RunError> {
+        passthrough::check(options.capture, environment)?;
         let trees = open_trees(&options.dirs)?;
         let is_below = |path: &Path| trees.containing(path).is_some();
         descriptors::refuse_inherited(is_below)?;
@@ -127,6 +132,7 @@ impl Plan {
             gate,
             metrics: wanted(options.metrics, environment)?,
             passthrough: !environment.no_passthrough,
+            capture: options.capture,
             assignment: Assignment {
                 trees,
                 declared_inputs,

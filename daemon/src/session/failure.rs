@@ -10,7 +10,7 @@ use crate::{
     signer::KeyFileError,
 };
 
-use super::lock::Holder;
+use super::{left_behind::LeftBehind, lock::Holder};
 
 /// Why nothing can be recorded there. Each is one line for the user.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +34,8 @@ pub(crate) enum SessionError {
     Mounted { path: PathBuf, behind: PathBuf },
     #[error("{} is served already by {holder}", tree.display())]
     Served { tree: PathBuf, holder: Holder },
+    #[error("{0}")]
+    LeftBehind(LeftBehind),
     #[error(transparent)]
     Policy(#[from] PolicyFileError),
     #[error(transparent)]
@@ -60,6 +62,7 @@ impl SessionError {
                 "name what lies behind it, or open a stage on it with 'attestfs stage open'"
             }
             Self::Served { holder, .. } => return Some(holder.next_step()),
+            Self::LeftBehind(_) => "wait until it has ended, or end it",
             Self::Policy(PolicyFileError::Read { .. }) => "name the file of the policy",
             Self::Policy(_) => "'attestfs policy check FILE' says what is wrong with it",
             Self::Key(KeyFileError::Io { .. }) => {

@@ -101,9 +101,7 @@ impl Lock {
         if let Some(mount) = mount {
             return Holder::Mount { pid, mount_point: mount.target };
         }
-        let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let command = String::from_utf8_lossy(&command).replace('\0', " ").trim().to_owned();
-        Holder::Process { pid, command }
+        Holder::of_process(pid)
     }
 
     /// The locked file, as the holder has it open.
@@ -127,6 +125,12 @@ pub(crate) enum Holder {
 }
 
 impl Holder {
+    pub(super) fn of_process(pid: u32) -> Self {
+        let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let command = String::from_utf8_lossy(&command).replace('\0', " ").trim().to_owned();
+        Self::Process { pid, command }
+    }
+
     /// How it is ended.
     pub(super) fn next_step(&self) -> String {
         match self {

@@ -11,15 +11,21 @@ use std::{
 use fuser::BackingId;
 use rustix::io::Errno;
 
-use crate::{meter::meter, vfs::Shortcut};
+use crate::{meter::meter, mount::Capture, vfs::Shortcut};
 
 /// Makes shortcuts, until it turns out that there are none on this mount.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Shortcuts {
+    capture: Capture,
     impossible: AtomicBool,
 }
 
 impl Shortcuts {
+    /// For a mount whose run comes to know in this way what is written.
+    pub(super) fn new(capture: Capture) -> Self {
+        Self { capture, impossible: AtomicBool::default() }
+    }
+
     /// Makes a file of the store known to the kernel, by `register`. None where that is not possible: it takes
     /// `CAP_SYS_ADMIN` in the first user namespace, Linux 6.9, and a store that is not stacked on others
     /// itself.
@@ -37,10 +43,19 @@ impl Shortcuts {
             }
             Err(error) => {
                 if is_for_good(&error) && !self.impossible.swap(true, Relaxed) {
-                    tracing::info!(%error, "no passthrough on this mount: all goes through this process");
+                    self.tell(&error);
                 }
                 None
             }
+        }
+    }
+
+    /// Who asked for it wants to know.
+    fn tell(&self, error: &io::Error) {
+        const MESSAGE: &str = "no passthrough on this mount: all goes through this process";
+        match self.capture {
+            Capture::Inline => tracing::info!(%error, MESSAGE),
+            Capture::Reread => tracing::warn!(%error, "--capture reread: {MESSAGE}"),
         }
     }
 }

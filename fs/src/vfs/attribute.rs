@@ -62,10 +62,16 @@ impl Vfs {
             Ok(inode) => inode,
             Err(error) => return Answer::Now(Err(error)),
         };
+        let vfs = Arc::clone(self);
         let Some(length) = change.size else {
+            if change.sets_id() && inode.is_passed() {
+                return Answer::AfterOthers(Box::new(move || {
+                    inode.wait_until_not_passed();
+                    Answer::Now(vfs.change_metadata_of(&inode, change))
+                }));
+            }
             return Answer::Now(self.change_metadata_of(&inode, change));
         };
-        let vfs = Arc::clone(self);
         self.truncate(&inode, handle, length, caller).then(move |truncated| {
             truncated?;
             vfs.change_metadata_of(&inode, change)
@@ -79,7 +85,7 @@ impl Vfs {
     ) -> Result<Attributes, Error> {
         if change.touches_metadata() {
             let apply = || self.metadata_change(inode, || self.apply(inode, change));
-            if change.mode.is_some_and(|mode| sets_id(Mode::from_raw_mode(mode))) {
+            if change.sets_id() {
                 inode.while_no_user_writes_past(apply)??;
             } else {
                 apply()?;
@@ -160,6 +166,10 @@ impl Vfs {
 }
 
 impl AttributeChange {
+    fn sets_id(&self) -> bool {
+        self.mode.is_some_and(|mode| sets_id(Mode::from_raw_mode(mode)))
+    }
+
     fn touches_metadata(&self) -> bool {
         self.mode.is_some()
             || self.uid.is_some()

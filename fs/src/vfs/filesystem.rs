@@ -107,9 +107,12 @@ impl Vfs {
     /// same. Only who writes past us may go on, where somebody took the mount away by force.
     pub(crate) fn release_all(&self) {
         self.connection.end();
-        let is_marked =
-            |writer: &WriteHandle| self.server.is_some_and(|it| it.has_marked(writer.file()));
-        self.handles.close_all(|writer| !is_marked(writer));
+        self.handles.close_all(|writer| !self.is_marked(writer));
+    }
+
+    /// Whether the kernel has the file open for somebody who may write past us.
+    fn is_marked(&self, writer: &WriteHandle) -> bool {
+        self.server.is_some_and(|server| server.has_marked(writer.file()))
     }
 
     pub(crate) fn writers_past(&self) -> Vec<(Process, TreePath)> {
@@ -117,7 +120,17 @@ impl Vfs {
             let (by, path) = writer.holder();
             (by.clone(), path.unwrap_or_else(TreePath::nowhere))
         };
-        self.handles.writers_past().iter().map(told).collect()
+        let mut writers = self.handles.writers_past();
+        if self.connection.has_ended() {
+            // Nobody tells us any more when they close it.
+            writers.retain(|writer| self.is_marked(writer));
+        }
+        writers.iter().map(told).collect()
+    }
+
+    /// How runs come to know what is written through it.
+    pub(crate) fn capture(&self) -> Capture {
+        self.options.capture
     }
 
     /// Whether the kernel may read files of the store past us.

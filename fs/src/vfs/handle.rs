@@ -131,7 +131,9 @@ impl Handles {
     pub(crate) fn close_all(&self, is_closed: impl Fn(&WriteHandle) -> bool) {
         let mut open = mem::take(&mut *self.open.lock());
         // What the kernel has open from here on, it has open for somebody else.
-        open.values_mut().for_each(|open| open.way = None);
+        for open in open.values_mut() {
+            open.way = None;
+        }
         open.retain(|_, open| match &open.handle {
             Handle::Writer(writer) => writer.writes_past() && !is_closed(writer),
             _ => false,

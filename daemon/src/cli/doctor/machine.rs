@@ -10,23 +10,17 @@ use std::{
 use rustix::process::{Resource, getrlimit};
 
 use super::Finding;
-use crate::{cli::output::complain, run};
+use crate::{cli::output::complain, passthrough, run};
 
 /// The first argument by which this program knows that it is to try out a mount and end. No user
 /// types it.
 pub(in crate::cli) const HIDDEN_COMMAND: &str = "__rehearse";
-
-/// The first kernel that lets files be read past the serving process.
-const PASSTHROUGH_SINCE: (u32, u32) = (6, 9);
 
 /// So many files few stages have open at a time.
 const OPEN_FILES_ENOUGH: u64 = 4096;
 
 /// The process that serves has open what the command has open, and holds another one by which it reaches the file.
 const DESCRIPTORS_OF_AN_OPEN_FILE: u64 = 2;
-
-/// `CAP_SYS_ADMIN`, in `CapEff`.
-const SYS_ADMIN: u64 = 1 << 21;
 
 pub(super) fn findings() -> Vec<Finding> {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
@@ -35,7 +29,7 @@ pub(super) fn findings() -> Vec<Finding> {
         device(),
         mount(),
         open_files(),
-        passthrough(&release),
+        passthrough(),
         cgroup(),
         gpu(),
         tee(),
@@ -139,27 +133,12 @@ fn what_to_do(is_root: bool) -> String {
     }
 }
 
-fn passthrough(release: &str) -> Finding {
+fn passthrough() -> Finding {
     const SUBJECT: &str = "passthrough";
-    let (major, minor) = PASSTHROUGH_SINCE;
-    let detail = if version(release).is_none_or(|version| version < PASSTHROUGH_SINCE) {
-        format!("needs Linux {major}.{minor}")
-    } else if !is_admin() {
-        "needs CAP_SYS_ADMIN outside of a user namespace".to_owned()
-    } else {
-        return Finding::ok(SUBJECT, "what is sealed is read at the speed of the store");
-    };
-    Finding::unused(SUBJECT, format!("{detail}: reads go through attestfs"))
-}
-
-/// Whether this process may do what only an administrator of the whole machine may.
-fn is_admin() -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let effective = effective.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok());
-    let users = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    let all_users: Vec<_> = users.split_whitespace().collect();
-    effective.is_some_and(|set| set & SYS_ADMIN != 0) && all_users == ["0", "0", "4294967295"]
+    match passthrough::lacking() {
+        None => Finding::ok(SUBJECT, "what is sealed is read at the speed of the store"),
+        Some(lacking) => Finding::unused(SUBJECT, format!("{lacking}: reads go through attestfs")),
+    }
 }
 
 fn cgroup() -> Finding {
@@ -184,24 +163,4 @@ fn tee() -> Finding {
     let found = devices.into_iter().find(|device| Path::new(device).exists());
     let found = found.unwrap_or("none found");
     Finding::unused("TEE", format!("{found}; not used yet: attestations claim none"))
-}
-
-/// Major and minor version of a kernel.
-fn version(release: &str) -> Option<(u32, u32)> {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
-    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_version_of_a_kernel_is_its_first_two_numbers() {
-        assert_eq!(version("6.18.44-fc-v657"), Some((6, 18)));
-        assert_eq!(version("6.9-rc1"), Some((6, 9)));
-        for unknown in ["", "6", "x.y"] {
-            assert_eq!(version(unknown), None, "{unknown}");
-        }
-    }
 }

@@ -3,19 +3,11 @@
 //! What the kernel was given to write by itself it holds open until whoever writes there has closed it, and nobody can
 //! take it back. So each such open file bears a mark that stays as long as it does, whatever becomes of the process
 //! that set it: an open file description lock (`fcntl_locking(2)`) on one byte beyond all content, whose offset says
-//! who served it. `/proc/locks` lists them to all users and in all namespaces.
+//! who served it. Whoever has the file open can ask for it, in all namespaces.
 
-use std::{
-    fs::{self, File},
-    io,
-    os::fd::AsFd,
-};
+use std::{collections::BTreeSet, fs, io, ops::Range, os::fd::AsFd, sync::OnceLock};
 
 use nix::fcntl::{FcntlArg, fcntl};
-use rustix::{
-    fs::{Mode, OFlags, openat},
-    io::Errno,
-};
 
 /// A process that serves files, told from all others that have or had its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,19 +19,22 @@ pub(crate) struct Server {
 
 /// A mark, as the kernel lists it.
 #[derive(Debug, PartialEq, Eq)]
-struct Mark<'a> {
+struct Mark {
     server: Server,
-    /// `<major>:<minor>` of the filesystem, in hexadecimal.
-    device: &'a str,
     inode: u64,
 }
 
 impl Server {
-    /// This process. None where proc does not show it.
+    /// This process. None where proc does not show it, or is that of another process namespace.
     pub(crate) fn this() -> Option<Self> {
-        let pid = u64::from(std::process::id());
-        Some(Self { pid, began: began(pid)? })
-            .filter(|it| it.pid <= PID_MAX && it.began <= TICKS_MAX)
+        static THIS: OnceLock<Option<Server>> = OnceLock::new();
+        *THIS.get_or_init(|| {
+            let stat = fs::read_to_string("/proc/self/stat").ok()?;
+            let pid = stat.split(' ').next()?.parse().ok()?;
+            let this = Self { pid, began: began_by(&stat)? };
+            let is_so = pid == u64::from(std::process::id());
+            Some(this).filter(|it| is_so && it.pid <= PID_MAX && it.began <= TICKS_MAX)
+        })
     }
 
     /// Marks an open file: nobody takes it for one that is done with before the last one who has it open past this
@@ -48,7 +43,7 @@ impl Server {
     /// # Errors
     /// The filesystem knows no such locks, or somebody has locked all of the file.
     pub(crate) fn mark(self, file: impl AsFd) -> io::Result<()> {
-        let set = |kind| fcntl(&file, FcntlArg::F_OFD_SETLK(&self.lock(kind)));
+        let set = |kind| fcntl(&file, FcntlArg::F_OFD_SETLK(&lock(kind, &self.byte())));
         match set(READ) {
             // It is open for writing only.
             Err(nix::Error::EBADF) => set(WRITE)?,
@@ -57,25 +52,18 @@ impl Server {
         Ok(())
     }
 
-    /// Whether an open file that is not this one bears the mark. In doubt it does.
+    /// Whether an open file that is not this one bears the mark.
     pub(crate) fn has_marked(self, file: impl AsFd) -> bool {
-        let mut lock = self.lock(WRITE);
-        let asked = fcntl(&file, FcntlArg::F_OFD_GETLK(&mut lock));
-        asked.is_err() || lock.l_type != NONE
+        is_locked(file, &self.byte())
     }
 
-    fn lock(self, kind: i16) -> libc::flock {
-        let (l_whence, l_start, l_len) = (START, self.offset(), 1);
-        libc::flock { l_type: kind, l_whence, l_start, l_len, l_pid: 0 }
-    }
-
-    fn offset(self) -> i64 {
-        let number = FIRST | self.began << PID_BITS | self.pid;
-        i64::try_from(number).unwrap_or(i64::MAX)
+    fn byte(self) -> Range<u64> {
+        let first = FIRST | self.began << PID_BITS | self.pid;
+        first..first + 1
     }
 
     fn at(offset: u64) -> Option<Self> {
-        let is_mark = (FIRST..FIRST << 1).contains(&offset);
+        let is_mark = ALL.contains(&offset);
         let server = Self { pid: offset & PID_MAX, began: (offset & (FIRST - 1)) >> PID_BITS };
         is_mark.then_some(server)
     }
@@ -86,44 +74,64 @@ impl Server {
     }
 }
 
-/// The inodes on the filesystem of `directory` that processes may write to past a server that has ended.
-///
-/// # Errors
-/// The directory cannot be read, or proc not be seen.
-pub fn left_behind(directory: impl AsFd) -> io::Result<Vec<u64>> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let probe = File::from(openat(directory, ".", flags, Mode::empty())?);
-    let this = Server::this().ok_or(Errno::NOENT)?;
-    // How the kernel calls the filesystem in its list is seen by a mark of our own. Where there can be none
-    // those on all filesystems count.
-    let marked = this.mark(&probe).is_ok();
-    let inode = rustix::fs::fstat(&probe)?.st_ino;
-    let locks = fs::read_to_string("/proc/locks")?;
-    let marks: Vec<_> = locks.lines().filter_map(Mark::parse).collect();
-    let own = marks.iter().find(|mark| marked && mark.server == this && mark.inode == inode);
-    let is_here = |mark: &&Mark<'_>| own.is_none_or(|own| own.device == mark.device);
-    let here = marks.iter().filter(is_here);
-    let mut left: Vec<_> = here.filter(|mark| !mark.server.is_alive()).map(|it| it.inode).collect();
-    left.sort_unstable();
-    left.dedup();
-    Ok(left)
-}
-
-impl<'a> Mark<'a> {
-    /// `1: OFDLCK ADVISORY  READ -1 fe:00:5678 2305843009213693959 2305843009213693959`
-    fn parse(line: &'a str) -> Option<Self> {
-        let mut fields = line.split_whitespace().skip(1);
-        let (kind, file) = (fields.next()?, fields.nth(3)?);
-        let server = Server::at(fields.next()?.parse().ok()?)?;
-        let (device, inode) = file.rsplit_once(':')?;
-        let inode = inode.parse().ok()?;
-        (kind == "OFDLCK").then_some(Self { server, device, inode })
+/// Whether somebody may write to this open file past a process that is not this one, be it alive or not. Who does so past this
+/// one is known without.
+pub fn is_written_past_others(file: impl AsFd) -> bool {
+    match Server::this().map(Server::byte) {
+        Some(own) => {
+            is_locked(&file, &(ALL.start..own.start)) || is_locked(&file, &(own.end..ALL.end))
+        }
+        None => is_locked(file, &ALL),
     }
 }
 
-/// `starttime` of `proc_pid_stat(5)`. None of a process that has ended, waited for or not.
+/// The numbers of inodes, on whichever filesystem, that somebody may write to past a server that has ended.
+/// [`is_written_past_others`] says it of a file, and this where to look: who takes and drops many locks meanwhile can
+/// hide from a reading of the list.
+///
+/// # Errors
+/// Proc cannot be seen.
+pub fn numbers_left_behind() -> io::Result<BTreeSet<u64>> {
+    let mut numbers = BTreeSet::new();
+    for _ in 0..READINGS {
+        let locks = fs::read_to_string("/proc/locks")?;
+        let marks = locks.lines().filter_map(Mark::parse);
+        numbers.extend(marks.filter(|mark| !mark.server.is_alive()).map(|mark| mark.inode));
+    }
+    Ok(numbers)
+}
+
+/// Whether another open file has locked some of these bytes. Not where the filesystem knows no such locks: then nobody
+/// was let write past anybody.
+fn is_locked(file: impl AsFd, bytes: &Range<u64>) -> bool {
+    let mut found = lock(WRITE, bytes);
+    let asked = fcntl(file, FcntlArg::F_OFD_GETLK(&mut found));
+    asked.is_ok() && found.l_type != NONE
+}
+
+fn lock(kind: i16, bytes: &Range<u64>) -> libc::flock {
+    let (start, length) = (bytes.start.cast_signed(), (bytes.end - bytes.start).cast_signed());
+    libc::flock { l_type: kind, l_whence: START, l_start: start, l_len: length, l_pid: 0 }
+}
+
+impl Mark {
+    /// `1: OFDLCK ADVISORY  READ -1 fe:00:5678 2305843009213693959 2305843009213693959`
+    fn parse(line: &str) -> Option<Self> {
+        let mut fields = line.split_whitespace().skip(1);
+        let (kind, file) = (fields.next()?, fields.nth(3)?);
+        let server = Server::at(fields.next()?.parse().ok()?)?;
+        let (_, inode) = file.rsplit_once(':')?;
+        let inode = inode.parse().ok()?;
+        (kind == "OFDLCK").then_some(Self { server, inode })
+    }
+}
+
 fn began(pid: u64) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    began_by(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// `starttime` of `proc_pid_stat(5)`. None of a process that has ended, waited for or not.
+fn began_by(stat: &str) -> Option<u64> {
     // The name of the program may hold anything.
     let (_, after_name) = stat.rsplit_once(')')?;
     let mut fields = after_name.split_whitespace();
@@ -141,11 +149,17 @@ const fn small(constant: i32) -> i16 {
     constant as i16
 }
 
+/// One reading misses one in thirty when thousands of locks are taken and dropped.
+const READINGS: usize = 8;
+
 /// States of processes that run no more.
 const ENDED: [&str; 3] = ["Z", "X", "x"];
 
 /// No filesystem holds files of 2 EiB.
 const FIRST: u64 = 1 << 61;
+
+/// Where marks are.
+const ALL: Range<u64> = FIRST..FIRST << 1;
 
 /// `PID_MAX_LIMIT` is 4 Mi.
 const PID_BITS: u32 = 22;
@@ -155,16 +169,23 @@ const PID_MAX: u64 = (1 << PID_BITS) - 1;
 const TICKS_MAX: u64 = (FIRST >> PID_BITS) - 1;
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use std::fs::File;
+
     use super::*;
+
+    /// Marks an open file as a server would that has ended.
+    pub(crate) fn mark_as_another(file: &File) {
+        let this = Server::this().unwrap();
+        Server { began: this.began - 1, ..this }.mark(file).unwrap();
+    }
 
     #[test]
     fn a_server_is_told_by_the_offset_of_its_mark() {
         let this = Server::this().unwrap();
         let last = Server { pid: PID_MAX, began: TICKS_MAX };
         for server in [this, last, Server { pid: 1, began: 0 }] {
-            let offset = u64::try_from(server.offset()).unwrap();
-            assert_eq!(Server::at(offset), Some(server));
+            assert_eq!(Server::at(server.byte().start), Some(server));
         }
         for other in [0, FIRST - 1, FIRST << 1, u64::MAX] {
             assert_eq!(Server::at(other), None, "{other}");
@@ -177,7 +198,7 @@ mod tests {
     fn only_marks_count_among_the_locks() {
         let line = format!("1: OFDLCK ADVISORY  READ -1 fe:00:5678 {0} {0}", FIRST + 7);
         let server = Server { pid: 7, began: 0 };
-        assert_eq!(Mark::parse(&line), Some(Mark { server, device: "fe:00", inode: 5678 }));
+        assert_eq!(Mark::parse(&line), Some(Mark { server, inode: 5678 }));
         for other in [
             line.replace("OFDLCK", "POSIX "),
             line.replace(&(FIRST + 7).to_string(), "0"),
@@ -190,25 +211,23 @@ mod tests {
     }
 
     #[test]
-    fn what_a_server_that_ended_left_behind_is_found_until_it_is_closed() {
+    fn a_mark_is_seen_through_other_open_files_until_it_is_closed() {
         let directory = tempfile::tempdir().unwrap();
-        let root = File::open(directory.path()).unwrap();
-        let make = |name: &str| {
-            let file = File::create_new(directory.path().join(name)).unwrap();
-            let inode = rustix::fs::fstat(&file).unwrap().st_ino;
-            (file, inode)
-        };
-        let ((left, inode), (served, _)) = (make("left"), make("served"));
+        let path = directory.path().join("f");
+        let (marked, asked) = (File::create_new(&path).unwrap(), File::open(&path).unwrap());
+        let inode = rustix::fs::fstat(&asked).unwrap().st_ino;
         let this = Server::this().unwrap();
         let ended = Server { began: this.began - 1, ..this };
-        ended.mark(&left).unwrap();
-        this.mark(&served).unwrap();
-        assert!(!this.has_marked(&served), "through another open file");
-        let again = File::open(directory.path().join("served")).unwrap();
-        assert!(this.has_marked(&again) && !ended.has_marked(&again));
-        // Others may have left something behind on this filesystem.
-        assert!(left_behind(&root).unwrap().contains(&inode));
-        drop(left);
-        assert!(!left_behind(&root).unwrap().contains(&inode));
+        for (server, is_another) in [(this, false), (ended, true)] {
+            let marked = marked.try_clone().unwrap();
+            server.mark(&marked).unwrap();
+            assert!(!server.has_marked(&marked), "through another open file");
+            assert!(server.has_marked(&asked));
+            assert_eq!(is_written_past_others(&asked), is_another);
+            assert_eq!(numbers_left_behind().unwrap().contains(&inode), is_another);
+        }
+        drop(marked);
+        assert!(!this.has_marked(&asked) && !is_written_past_others(&asked));
+        assert!(!numbers_left_behind().unwrap().contains(&inode));
     }
 }

@@ -26,7 +26,7 @@ pub use error::Error;
 pub use fact::{Fact, Process, RunVersion, TreePath, Unknown, Unsealed};
 pub use gate::{Gate, GateParts};
 pub use identity::{FileKey, Identity};
-pub use left_behind::left_behind;
+pub use left_behind::{is_written_past_others, numbers_left_behind};
 pub use meter::{Meter, meter};
 pub use mount::{
     Attachment, Capture, Mount, MountError, MountOptions, SoleUser, attach, kept_descriptors,

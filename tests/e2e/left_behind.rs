@@ -3,13 +3,16 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::Write,
-    path::Path,
+    path::{Path, PathBuf},
     process::Stdio,
     thread,
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    mount::{MountFlags, UnmountFlags, mount, unmount},
+    process::{Pid, Signal, kill_process},
+};
 
 use crate::{
     evidence::attestations,
@@ -107,4 +110,41 @@ fn a_mount_that_is_told_to_end_waits_for_who_writes_past_it_and_is_told_once_mor
     assert!(refused.stderr.contains("past an attestfs that has ended"), "{refused:?}");
     drop(writer);
     lab.run("next").args(["--dir", "tree", "--", "true"]).succeed();
+}
+
+#[test]
+fn what_is_mounted_in_a_tree_hides_nobody_who_was_left_behind_there() {
+    let Some(lab) = Lab::new() else { return };
+    let inner = lab.directory("data/tree");
+    let mounted = Inner::new(&inner);
+    let mut run = lab.run("train");
+    run.args(["--capture", "reread", "--dir", "data", "--", "sh", "-c"]);
+    run.arg(format!("{LEAVES_ONE}; sleep 0.2")).stderr(Stdio::null());
+    let mut run = Running::start(&mut run);
+    eventually("it writes", || lab.path("begun").exists());
+    run.kill();
+    let refused = lab.run("next").args(["--dir", "data", "--", "true"]).finish();
+    assert_eq!(refused.code, Some(3), "{refused:?}");
+    assert!(refused.stderr.contains("tree/log past an attestfs that has ended"), "{refused:?}");
+    fs::write(lab.path("enough"), "").unwrap();
+    eventually("it is closed", || {
+        lab.run("next").args(["--dir", "data", "--", "true"]).finish().code == Some(0)
+    });
+    drop(mounted);
+}
+
+/// A filesystem of its own in a tree.
+struct Inner(PathBuf);
+
+impl Inner {
+    fn new(place: &Path) -> Self {
+        mount("inner", place, "tmpfs", MountFlags::empty(), None).unwrap();
+        Self(place.to_owned())
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        unmount(&self.0, UnmountFlags::DETACH).unwrap();
+    }
 }

@@ -10,6 +10,7 @@ use std::{
     io::{BufRead, BufReader, Write},
     os::unix::fs::{FileExt, MetadataExt, PermissionsExt},
     process::{Command, Stdio},
+    sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
@@ -241,4 +242,42 @@ fn who_may_write_past_a_server_that_has_ended_is_known_until_he_has_closed_the_f
         !is_marked()
     });
     assert!(gone);
+}
+
+#[test]
+fn who_empties_what_is_written_past_us_keeps_nobody_waiting_for_another_file() {
+    if !can_mount() {
+        return;
+    }
+    let scratch = Scratch::rereading();
+    let (source, written) = (scratch.path("source"), scratch.path("written"));
+    fs::write(&source, pattern(192 * MIB, 1)).unwrap();
+    fs::write(scratch.path("other"), "x").unwrap();
+    // What it writes comes from the mount itself, page by page, while it holds the lock of the file of the store.
+    let script = "import mmap, os, sys\n\
+        source = mmap.mmap(os.open(sys.argv[1], os.O_RDONLY), 0, prot=mmap.PROT_READ)\n\
+        file = os.open(sys.argv[2], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)\n\
+        print('opened', flush=True)\n\
+        os.write(file, source)";
+    let mut writer = Command::new("python3");
+    writer.args(["-I", "-S", "-c", script]).args([&source, &written]).stdout(Stdio::piped());
+    let mut writer = writer.spawn().unwrap();
+    BufReader::new(writer.stdout.take().unwrap()).read_line(&mut String::new()).unwrap();
+    thread::sleep(Duration::from_millis(20));
+    let empty = || Command::new("sh").args(["-c", ": > \"$0\""]).arg(&written).spawn().unwrap();
+    let others: Vec<_> = (0..8).map(|_| empty()).collect();
+    let (tell, told) = mpsc::channel();
+    let other = scratch.path("other");
+    thread::spawn(move || tell.send(fs::read(other).unwrap()).unwrap());
+    let read = told.recv_timeout(Duration::from_secs(10));
+    if read.is_err() {
+        // The mount could not be taken away otherwise.
+        writer.kill().unwrap();
+    }
+    assert!(writer.wait().unwrap().success());
+    assert_eq!(read.unwrap(), b"x");
+    for mut other in others {
+        assert!(other.wait().unwrap().success());
+    }
+    scratch.check_digests();
 }

@@ -133,8 +133,8 @@ impl Plan {
         let key = options.key.as_deref().map(|key| open_key(key, &trees)).transpose()?;
         let gate =
             gate(options.policy.as_deref(), None, &state, &trees).map_err(SessionError::Policy)?;
-        refuse_left_behind(&backing.0)?;
         let lock = if options.read_only { None } else { Some(TreeLock::take(&backing.0)?) };
+        refuse_left_behind(&backing.0)?;
         Ok(Self {
             mount_point,
             device,

@@ -50,9 +50,9 @@ fn carry_out(
     console: &Console,
 ) -> Result<u8, RunError> {
     let plan = Plan::new(options, environment, console.clone())?;
-    plan.assignment.trees.iter().try_for_each(refuse_left_behind)?;
     let locks = plan.assignment.trees.iter().map(TreeLock::take);
     let _locks: Vec<TreeLock> = locks.collect::<Result<_, _>>()?;
+    plan.assignment.trees.iter().try_for_each(refuse_left_behind)?;
     if plan.reuse && reuse::is_done(&plan) {
         return Ok(0);
     }

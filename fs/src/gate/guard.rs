@@ -18,6 +18,7 @@ use crate::{
     backing::Stat,
     fact::{Process, TreePath},
     identity::Identity,
+    left_behind::is_written_past_others,
     run::{Hold, Holder, InTheWay, Usage},
 };
 
@@ -160,6 +161,11 @@ impl Guard {
             let found = Some((*identity, hashed.clone()));
             Refused { found, ..self.kept_apart(wanted.path(), in_the_way) }.into()
         };
+        if is_written_past_others(&opened.file) {
+            let found = Some((*identity, hashed.clone()));
+            let somebody = InTheWay::Writer(Process::default());
+            return Err(Refused { found, ..self.kept_apart(wanted.path(), &somebody) }.into());
+        }
         let Some(usage) = wanted.usage else {
             let in_the_way = tracked.in_the_way_of(Usage::Reads, owner);
             return in_the_way.map_or(Ok(None), |in_the_way| Err(stop(&in_the_way)));

@@ -217,14 +217,18 @@ impl Turn<'_> {
         // What changes from now on has another time of change.
         thread::sleep(order.identity.settles_in(order.clock.now()));
         // The time of a write past us is there before its bytes are.
-        let calm = order.tracked.calm_after_others().ok_or(NotHashed::Open)?;
+        let calm = order.tracked.calm_after_others(order.opened).ok_or(NotHashed::Open)?;
         order.check_identity()?;
         let hashed = match self.hash_as_published(order)? {
             Some(hashed) => hashed,
             None => self.hash_all(order)?,
         };
         order.check_identity()?;
-        if order.tracked.calm() == Some(calm) { Ok(hashed) } else { Err(NotHashed::Changed) }
+        if order.tracked.calm(order.opened) == Some(calm) {
+            Ok(hashed)
+        } else {
+            Err(NotHashed::Changed)
+        }
     }
 
     /// BLAKE3 alone, where it shows that the content is still the one whose digests were published: it is
@@ -409,7 +413,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::backing::Directory;
+    use crate::{backing::Directory, left_behind::tests::mark_as_another};
 
     /// A clock that stands still.
     #[derive(Debug)]
@@ -599,6 +603,19 @@ mod tests {
         let hashed = hash(&hashing, &file, false, &connection);
         assert_eq!(hashed.unwrap_err(), NotHashed::Open);
         drop(past);
+        assert!(hash(&hashing, &file, false, &connection).is_ok());
+    }
+
+    #[test]
+    fn what_somebody_may_write_past_a_server_that_has_ended_is_not_hashed() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = zeros(directory.path(), 7);
+        let (hashing, connection) = (Hashing::default(), Connection::default());
+        let left = File::options().write(true).open(directory.path().join("file")).unwrap();
+        mark_as_another(&left);
+        let hashed = hash(&hashing, &file, false, &connection);
+        assert_eq!(hashed.unwrap_err(), NotHashed::Open);
+        drop(left);
         assert!(hash(&hashing, &file, false, &connection).is_ok());
     }
 

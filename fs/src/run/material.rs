@@ -199,7 +199,7 @@ impl Run {
             return Err(Unknown::NotWanted);
         }
         let opened = job.open()?;
-        let calm = job.tracked.calm_after_others();
+        let calm = job.tracked.calm_after_others(&opened);
         if calm.is_none() || !job.is_still_in(&opened)? {
             return Err(Unknown::Changed);
         }
@@ -208,7 +208,7 @@ impl Run {
             return Err(Unknown::TooLarge);
         }
         let digests = self.watched_digests(job, &opened, job.identity.size)?;
-        let as_it_was = job.is_still_in(&opened)? && job.tracked.calm() == calm;
+        let as_it_was = job.is_still_in(&opened)? && job.tracked.calm(&opened) == calm;
         if as_it_was { Ok(digests) } else { Err(Unknown::Changed) }
     }
 

@@ -208,7 +208,7 @@ impl Run {
 
     pub(super) fn seal(&self, mut job: Settlement) {
         for _ in 0..ATTEMPTS {
-            let calm = job.tracked.calm_after_others();
+            let calm = job.tracked.calm_after_others(&job.opened);
             let outcome =
                 calm.ok_or(Unsealed::Open).and_then(|_| job.finish(self.limits.seal_threads));
             let mut content = job.tracked.content();
@@ -219,7 +219,7 @@ impl Run {
             // Under the lock, which every change of metadata through the mount holds as well.
             let now = job.tracked.stat_in_order(&job.opened).map_err(unreadable);
             match outcome.and_then(|digests| Ok((digests, now?.identity))) {
-                Ok((digests, now)) if now == identity && job.tracked.calm() == calm => {
+                Ok((digests, now)) if now == identity && job.tracked.calm(&job.opened) == calm => {
                     return self.sealed(&job, &mut content, digests);
                 }
                 // Somebody changed it below the mount meanwhile: once more, from the start.
@@ -282,7 +282,7 @@ impl Settlement {
     fn at_once(&self) -> Option<Digests> {
         let content = StoredContent(&self.opened);
         let go_on = &mut |_| ControlFlow::Continue(());
-        self.tracked.calm()?;
+        self.tracked.calm(&self.opened)?;
         if self.past.is_some() {
             let is_small = self.follower.length() <= AT_ONCE_BYTES;
             return is_small.then(|| self.follower.finish(&content, go_on).ok()).flatten();

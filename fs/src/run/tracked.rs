@@ -19,6 +19,7 @@ use crate::{
     error::Error,
     fact::TreePath,
     identity::{FileKey, Identity},
+    left_behind::is_written_past_others,
     names::{FilePath, Names},
 };
 
@@ -145,18 +146,20 @@ impl Tracked {
         WritesPast::begin(&self.shared)
     }
 
-    /// None while somebody may write past us, whom nobody can keep in order: the file may have the time of a write, and not
-    /// all of its bytes. Else as often the same as nobody did in between.
-    pub(crate) fn calm(&self) -> Option<u64> {
-        self.shared.past.lock().calm()
+    /// None while somebody may write past us, or past another server, whom nobody can keep in order: the file may have the
+    /// time of a write, and not all of its bytes. Else as often the same as nobody did past us in between.
+    pub(crate) fn calm(&self, opened: &Opened) -> Option<u64> {
+        let calm = self.shared.past.lock().calm();
+        calm.filter(|_| !is_written_past_others(&opened.file))
     }
 
     /// As [`calm`](Self::calm), when those have left of whose close we are told late.
-    pub(crate) fn calm_after_others(&self) -> Option<u64> {
+    pub(crate) fn calm_after_others(&self, opened: &Opened) -> Option<u64> {
         let mut past = self.shared.past.lock();
         let is_written = |past: &mut Past| past.now > 0;
         self.shared.fewer_past.wait_while_for(&mut past, is_written, Grace::Ahead.remaining());
-        past.calm()
+        drop(past);
+        self.calm(opened)
     }
 
     /// What the store says of the file while nobody changes it, in whichever run: a change that is under way has set

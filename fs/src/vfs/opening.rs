@@ -164,14 +164,15 @@ impl Vfs {
             Ok(opening) => opening,
             Err(error) => return Answer::Now(Err(error)),
         };
-        if opening.access == OFlags::RDWR && opening.inode.is_passed() {
+        let changes_what_others_know = opening.access == OFlags::RDWR || opening.truncates;
+        if changes_what_others_know && opening.inode.is_passed() {
             return self.open_after_others(opening);
         }
         self.open_begun(opening)
     }
 
     /// Who may map what he writes waits until those have closed the file who have it open past us: a close is told
-    /// after it is done.
+    /// after it is done. So does who empties it: the store has him wait for a write past us that is under way.
     fn open_after_others(self: &Arc<Self>, opening: Opening) -> Answer<Ready> {
         let vfs = Arc::clone(self);
         Answer::AfterOthers(Box::new(move || {

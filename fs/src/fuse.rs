@@ -2,7 +2,9 @@
 //! name, encode its answer.
 
 mod connection;
+mod crew;
 mod shortcuts;
+mod watchdog;
 
 use std::{
     cell::RefCell,
@@ -11,7 +13,11 @@ use std::{
     io,
     os::fd::OwnedFd,
     path::Path,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        mpsc::{self, RecvTimeoutError},
+    },
+    thread,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -26,7 +32,9 @@ use rustix::fs::{FallocateFlags, Mode, OFlags, SeekFrom, StatxTimestamp};
 
 use self::{
     connection::{Connection, is_abort},
+    crew::{Crew, Subject},
     shortcuts::{Shortcuts, known_as},
+    watchdog::Watchdog,
 };
 use crate::{
     backing::DirectoryEntry,
@@ -40,25 +48,28 @@ use crate::{
     },
 };
 
-/// Answers the requests that come through `device` until the filesystem is unmounted.
+/// Answers the requests that come through `device` until the filesystem is unmounted, by so many `threads`, and
+/// [`SPARE_THREADS`] that take the place of those that are held up.
 ///
 /// # Errors
 /// When the handshake with the kernel fails.
 pub(crate) fn session(vfs: Arc<Vfs>, device: OwnedFd, threads: usize) -> io::Result<Service> {
+    let (threads, all) = (threads.max(1), threads.max(1) + SPARE_THREADS);
     let mut config = Config::default();
     config.acl = SessionACL::All;
-    config.n_threads = Some(threads.max(1));
-    let notifier = Arc::default();
+    config.n_threads = Some(all);
+    let (crew, notifier) = (Crew::of(threads), Arc::default());
     let adapter = Adapter {
         shortcuts: Arc::new(Shortcuts::new(vfs.capture())),
-        vfs,
+        vfs: Arc::clone(&vfs),
+        crew: Arc::clone(&crew),
         waiting: Arc::default(),
         notifier: Arc::clone(&notifier),
     };
     let connection = Connection(device.try_clone()?);
     let session = Session::from_fd(adapter, device, SessionACL::All, config)?;
     notifier.get_or_init(|| session.notifier());
-    Ok(Service { session, connection })
+    Ok(Service { session, connection, watchdog: Watchdog::of(crew, vfs, all) })
 }
 
 /// A mounted filesystem that waits to be served.
@@ -66,25 +77,44 @@ pub(crate) fn session(vfs: Arc<Vfs>, device: OwnedFd, threads: usize) -> io::Res
 pub(crate) struct Service {
     session: Session<Adapter>,
     connection: Connection,
+    watchdog: Watchdog,
 }
 
 impl Service {
     /// Serves until the end.
     ///
     /// # Errors
-    /// When the connection breaks in another way than by unmounting.
+    /// When the connection breaks in another way than by unmounting; when it has ended, and requests hang in the store.
     pub(crate) fn run(self) -> io::Result<()> {
-        let Self { session, connection } = self;
-        match session.run() {
+        let Self { session, connection, mut watchdog } = self;
+        let (tell, told) = mpsc::channel();
+        // Who gave up waiting does not hear of it.
+        thread::spawn(move || tell.send(session.run()).unwrap_or_default());
+        let ended = loop {
+            match told.recv_timeout(watchdog.pause()) {
+                Ok(ended) => break ended,
+                Err(RecvTimeoutError::Disconnected) => break Err(io::Error::other("it panicked")),
+                Err(RecvTimeoutError::Timeout) => watchdog.look(),
+            }
+            if connection.has_ended() {
+                watchdog.end()?;
+            }
+        };
+        match ended {
             Err(error) if is_abort(&error) && connection.is_unmounted() => Ok(()),
             ended => ended,
         }
     }
 }
 
+/// Threads that rest as long as nothing hangs. Each takes 16 MiB of addresses for requests to come, and of memory what the
+/// largest of them filled.
+const SPARE_THREADS: usize = 29;
+
 #[derive(Clone, Debug)]
 struct Adapter {
     vfs: Arc<Vfs>,
+    crew: Arc<Crew>,
     shortcuts: Arc<Shortcuts>,
     /// For answers that take their time.
     waiting: Arc<WaitingRooms>,
@@ -219,15 +249,17 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let found =
-            timed(Operation::Lookup, || self.vfs.lookup(inode(parent), name, self.caller(request)));
-        answer_entry(reply, &found);
+        self.serve(Operation::Lookup, parent, |watch| {
+            let found = watch.over(|| self.vfs.lookup(inode(parent), name, self.caller(request)));
+            answer_entry(reply, &found);
+        });
     }
 
     fn forget(&self, _request: &Request, id: INodeNo, lookups: u64) {
-        let watch = meter().start(Operation::Forget);
-        self.vfs.forget(inode(id), lookups);
-        watch.stop(&Ok(()));
+        self.work(Operation::Forget, id, |watch| {
+            self.vfs.forget(inode(id), lookups);
+            watch.stop(&Ok(()));
+        });
     }
 
     fn getattr(
@@ -238,8 +270,10 @@ impl Filesystem for Adapter {
         reply: ReplyAttr,
     ) {
         let handle = handle.map(|handle| HandleId(handle.0));
-        let attributes = timed(Operation::GetAttributes, || self.vfs.attributes(inode(id), handle));
-        answer_attributes(reply, &attributes);
+        self.serve(Operation::GetAttributes, id, |watch| {
+            let attributes = watch.over(|| self.vfs.attributes(inode(id), handle));
+            answer_attributes(reply, &attributes);
+        });
     }
 
     fn setattr(
@@ -269,20 +303,22 @@ impl Filesystem for Adapter {
             modified: modified.map(new_time),
         };
         let handle = handle.map(|handle| HandleId(handle.0));
-        let watch = meter().start(Operation::SetAttributes);
-        let changed = self.vfs.change_attributes(inode(id), handle, change, self.caller(request));
-        self.answer_when_decided(watch, changed, reply, |reply, changed| {
-            answer_attributes(reply, &changed);
+        self.serve(Operation::SetAttributes, id, |watch| {
+            let caller = self.caller(request);
+            let changed = self.vfs.change_attributes(inode(id), handle, change, caller);
+            self.answer_when_decided(watch, changed, reply, |reply, changed| {
+                answer_attributes(reply, &changed);
+            });
         });
     }
 
     fn readlink(&self, request: &Request, id: INodeNo, reply: ReplyData) {
-        let target =
-            timed(Operation::ReadLink, || self.vfs.read_link(inode(id), self.caller(request)));
-        match target {
-            Ok(target) => reply.data(target.as_os_str().as_encoded_bytes()),
-            Err(error) => reply.error(errno(error)),
-        }
+        self.serve(Operation::ReadLink, id, |watch| {
+            match watch.over(|| self.vfs.read_link(inode(id), self.caller(request))) {
+                Ok(target) => reply.data(target.as_os_str().as_encoded_bytes()),
+                Err(error) => reply.error(errno(error)),
+            }
+        });
     }
 
     fn mknod(
@@ -297,10 +333,10 @@ impl Filesystem for Adapter {
     ) {
         let kind = rustix::fs::FileType::from_raw_mode(mode);
         let what = (kind, permissions(mode), u64::from(device));
-        let made = timed(Operation::MakeNode, || {
-            self.vfs.make_node(inode(parent), name, what, self.caller(request))
+        self.serve(Operation::MakeNode, parent, |watch| {
+            let make = || self.vfs.make_node(inode(parent), name, what, self.caller(request));
+            answer_entry(reply, &watch.over(make));
         });
-        answer_entry(reply, &made);
     }
 
     fn mkdir(
@@ -313,20 +349,20 @@ impl Filesystem for Adapter {
         reply: ReplyEntry,
     ) {
         let mode = permissions(mode);
-        let made = timed(Operation::MakeDirectory, || {
-            self.vfs.make_directory(inode(parent), name, mode, self.caller(request))
+        self.serve(Operation::MakeDirectory, parent, |watch| {
+            let make = || self.vfs.make_directory(inode(parent), name, mode, self.caller(request));
+            answer_entry(reply, &watch.over(make));
         });
-        answer_entry(reply, &made);
     }
 
     fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let unlink = || self.vfs.unlink(inode(parent), name, self.caller(request));
-        answer(reply, timed(Operation::Unlink, unlink));
+        self.serve(Operation::Unlink, parent, |watch| answer(reply, watch.over(unlink)));
     }
 
     fn rmdir(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let remove = || self.vfs.remove_directory(inode(parent), name);
-        answer(reply, timed(Operation::RemoveDirectory, remove));
+        self.serve(Operation::RemoveDirectory, parent, |watch| answer(reply, watch.over(remove)));
     }
 
     fn symlink(
@@ -337,10 +373,10 @@ impl Filesystem for Adapter {
         target: &Path,
         reply: ReplyEntry,
     ) {
-        let made = timed(Operation::Symlink, || {
-            self.vfs.symlink(inode(parent), name, target, self.caller(request))
+        self.serve(Operation::Symlink, parent, |watch| {
+            let make = || self.vfs.symlink(inode(parent), name, target, self.caller(request));
+            answer_entry(reply, &watch.over(make));
         });
-        answer_entry(reply, &made);
     }
 
     fn rename(
@@ -358,7 +394,7 @@ impl Filesystem for Adapter {
             let flags = rename_flags(flags).ok_or(Error::Invalid)?;
             self.vfs.rename(from, to, flags, self.caller(request))
         };
-        answer(reply, timed(Operation::Rename, rename));
+        self.serve(Operation::Rename, parent, |watch| answer(reply, watch.over(rename)));
     }
 
     fn link(
@@ -369,32 +405,34 @@ impl Filesystem for Adapter {
         new_name: &OsStr,
         reply: ReplyEntry,
     ) {
-        let linked =
-            timed(Operation::Link, || self.vfs.link(inode(id), inode(new_parent), new_name));
-        answer_entry(reply, &linked);
+        self.serve(Operation::Link, id, |watch| {
+            let linked = watch.over(|| self.vfs.link(inode(id), inode(new_parent), new_name));
+            answer_entry(reply, &linked);
+        });
     }
 
     fn open(&self, request: &Request, id: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let watch = meter().start(Operation::Open);
-        let opened = self.vfs.open(inode(id), open_flags(flags.0), self.caller(request));
-        let adapter = self.clone();
-        self.answer_when_decided(watch, opened, reply, move |reply, opened| {
-            let register = |file: &File| adapter.shortcuts.make(|| reply.open_backing(file));
-            match opened.and_then(|ready| adapter.vfs.give(ready, register)) {
-                Ok(given) => {
-                    if given.size == Told::Outdated {
-                        adapter.forget_attributes(id);
-                    }
-                    let (handle, flags) = (FileHandle(given.handle.0), fopen_flags(&given));
-                    match &given.way {
-                        Way::Passthrough(shortcut) | Way::PassthroughDirect(shortcut) => {
-                            reply.opened_passthrough(handle, flags, known_as(shortcut));
+        self.serve(Operation::Open, id, |watch| {
+            let opened = self.vfs.open(inode(id), open_flags(flags.0), self.caller(request));
+            let adapter = self.clone();
+            self.answer_when_decided(watch, opened, reply, move |reply, opened| {
+                let register = |file: &File| adapter.shortcuts.make(|| reply.open_backing(file));
+                match opened.and_then(|ready| adapter.vfs.give(ready, register)) {
+                    Ok(given) => {
+                        if given.size == Told::Outdated {
+                            adapter.forget_attributes(id);
                         }
-                        Way::Cached | Way::Direct => reply.opened(handle, flags),
+                        let (handle, flags) = (FileHandle(given.handle.0), fopen_flags(&given));
+                        match &given.way {
+                            Way::Passthrough(shortcut) | Way::PassthroughDirect(shortcut) => {
+                                reply.opened_passthrough(handle, flags, known_as(shortcut));
+                            }
+                            Way::Cached | Way::Direct => reply.opened(handle, flags),
+                        }
                     }
+                    Err(error) => reply.error(errno(error)),
                 }
-                Err(error) => reply.error(errno(error)),
-            }
+            });
         });
     }
 
@@ -409,38 +447,39 @@ impl Filesystem for Adapter {
         reply: ReplyCreate,
     ) {
         let (mode, flags) = (permissions(mode), open_flags(flags));
-        let watch = meter().start(Operation::Create);
-        let created = self.vfs.create(inode(parent), name, mode, flags, self.caller(request));
-        let adapter = self.clone();
-        self.answer_when_decided(watch, created, reply, move |reply, created| {
-            let register = |file: &File| adapter.shortcuts.make(|| reply.open_backing(file));
-            let given = created.and_then(|(attributes, ready)| {
-                Ok((file_attr(&attributes), adapter.vfs.give(ready, register)?))
-            });
-            match given {
-                Ok((made, given)) => {
-                    let (handle, flags) = (FileHandle(given.handle.0), fopen_flags(&given));
-                    match &given.way {
-                        Way::Passthrough(shortcut) | Way::PassthroughDirect(shortcut) => {
-                            let known = known_as(shortcut);
-                            reply.created_passthrough(
-                                &LIFETIME, &made, GENERATION, handle, flags, known,
-                            );
-                        }
-                        Way::Cached | Way::Direct => {
-                            reply.created(&LIFETIME, &made, GENERATION, handle, flags);
+        self.serve(Operation::Create, parent, |watch| {
+            let created = self.vfs.create(inode(parent), name, mode, flags, self.caller(request));
+            let adapter = self.clone();
+            self.answer_when_decided(watch, created, reply, move |reply, created| {
+                let register = |file: &File| adapter.shortcuts.make(|| reply.open_backing(file));
+                let given = created.and_then(|(attributes, ready)| {
+                    Ok((file_attr(&attributes), adapter.vfs.give(ready, register)?))
+                });
+                match given {
+                    Ok((made, given)) => {
+                        let (handle, flags) = (FileHandle(given.handle.0), fopen_flags(&given));
+                        match &given.way {
+                            Way::Passthrough(shortcut) | Way::PassthroughDirect(shortcut) => {
+                                let known = known_as(shortcut);
+                                reply.created_passthrough(
+                                    &LIFETIME, &made, GENERATION, handle, flags, known,
+                                );
+                            }
+                            Way::Cached | Way::Direct => {
+                                reply.created(&LIFETIME, &made, GENERATION, handle, flags);
+                            }
                         }
                     }
+                    Err(error) => reply.error(errno(error)),
                 }
-                Err(error) => reply.error(errno(error)),
-            }
+            });
         });
     }
 
     fn read(
         &self,
         _request: &Request,
-        _id: INodeNo,
+        id: INodeNo,
         handle: FileHandle,
         offset: u64,
         size: u32,
@@ -449,27 +488,27 @@ impl Filesystem for Adapter {
         reply: ReplyData,
     ) {
         let size = size as usize;
-        READ_BUFFER.with_borrow_mut(|buffer| {
+        let answer = |watch: Watch<'_>, buffer: &mut Vec<u8>| {
             if buffer.len() < size {
                 buffer.resize(size, 0);
             }
-            let read = timed(Operation::Read, || {
-                self.vfs.read(HandleId(handle.0), &mut buffer[..size], offset)
-            });
-            match read {
+            match watch.over(|| self.vfs.read(HandleId(handle.0), &mut buffer[..size], offset)) {
                 Ok(count) => {
                     meter().read(count);
                     reply.data(&buffer[..count]);
                 }
                 Err(error) => reply.error(errno(error)),
             }
+        };
+        self.serve(Operation::Read, id, |watch| {
+            READ_BUFFER.with_borrow_mut(|buffer| answer(watch, buffer));
         });
     }
 
     fn write(
         &self,
         _request: &Request,
-        _id: INodeNo,
+        id: INodeNo,
         handle: FileHandle,
         offset: u64,
         data: &[u8],
@@ -480,28 +519,30 @@ impl Filesystem for Adapter {
     ) {
         let drop_bits = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
         let promise = promise(write_flags, open_flags(flags.0));
-        let watch = meter().start(Operation::Write);
-        self.vfs.write(HandleId(handle.0), (data, offset), drop_bits, promise, |written| {
-            watch.stop(&written);
-            answer_written(reply, written);
+        self.serve(Operation::Write, id, |watch| {
+            self.vfs.write(HandleId(handle.0), (data, offset), drop_bits, promise, |written| {
+                watch.stop(&written);
+                answer_written(reply, written);
+            });
         });
     }
 
     fn flush(
         &self,
         _request: &Request,
-        _id: INodeNo,
+        id: INodeNo,
         handle: FileHandle,
         _lock_owner: LockOwner,
         reply: ReplyEmpty,
     ) {
-        answer(reply, timed(Operation::Flush, || self.vfs.flush(HandleId(handle.0))));
+        let flush = || self.vfs.flush(HandleId(handle.0));
+        self.serve(Operation::Flush, id, |watch| answer(reply, watch.over(flush)));
     }
 
     fn release(
         &self,
         _request: &Request,
-        _id: INodeNo,
+        id: INodeNo,
         handle: FileHandle,
         _flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
@@ -512,46 +553,44 @@ impl Filesystem for Adapter {
             self.vfs.release(HandleId(handle.0));
             Ok(())
         };
-        answer(reply, timed(Operation::Release, release));
+        self.serve(Operation::Release, id, |watch| answer(reply, watch.over(release)));
     }
 
     fn fsync(
         &self,
         _request: &Request,
-        _id: INodeNo,
+        id: INodeNo,
         handle: FileHandle,
         data_only: bool,
         reply: ReplyEmpty,
     ) {
-        answer(reply, timed(Operation::Sync, || self.vfs.sync(HandleId(handle.0), data_only)));
+        let sync = || self.vfs.sync(HandleId(handle.0), data_only);
+        self.serve(Operation::Sync, id, |watch| answer(reply, watch.over(sync)));
     }
 
     fn opendir(&self, request: &Request, id: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        let opened = timed(Operation::OpenDirectory, || {
-            self.vfs.open_directory(inode(id), self.caller(request))
+        self.serve(Operation::OpenDirectory, id, |watch| {
+            match watch.over(|| self.vfs.open_directory(inode(id), self.caller(request))) {
+                Ok(handle) => reply.opened(FileHandle(handle.0), FopenFlags::empty()),
+                Err(error) => reply.error(errno(error)),
+            }
         });
-        match opened {
-            Ok(handle) => reply.opened(FileHandle(handle.0), FopenFlags::empty()),
-            Err(error) => reply.error(errno(error)),
-        }
     }
 
     fn readdir(
         &self,
         _request: &Request,
-        _id: INodeNo,
+        id: INodeNo,
         handle: FileHandle,
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
         let handle = HandleId(handle.0);
-        self.list(handle, move |vfs| {
+        self.list(Operation::ReadDirectory, (id, handle), move |vfs, watch| {
             let mut add = |entry: &DirectoryEntry| {
                 !reply.add(INodeNo(entry.inode), entry.next, file_type(entry.kind), &entry.name)
             };
-            let result =
-                timed(Operation::ReadDirectory, || vfs.read_directory(handle, offset, &mut add));
-            match result {
+            match watch.over(|| vfs.read_directory(handle, offset, &mut add)) {
                 Ok(()) => reply.ok(),
                 Err(error) => reply.error(errno(error)),
             }
@@ -561,18 +600,15 @@ impl Filesystem for Adapter {
     fn readdirplus(
         &self,
         _request: &Request,
-        _id: INodeNo,
+        id: INodeNo,
         handle: FileHandle,
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
         let handle = HandleId(handle.0);
-        self.list(handle, move |vfs| {
+        self.list(Operation::ReadDirectoryPlus, (id, handle), move |vfs, watch| {
             let mut add = |entry: &DirectoryEntry| add_entry(vfs, handle, entry, &mut reply);
-            let result = timed(Operation::ReadDirectoryPlus, || {
-                vfs.read_directory(handle, offset, &mut add)
-            });
-            match result {
+            match watch.over(|| vfs.read_directory(handle, offset, &mut add)) {
                 Ok(()) => reply.ok(),
                 Err(error) => reply.error(errno(error)),
             }
@@ -582,7 +618,7 @@ impl Filesystem for Adapter {
     fn releasedir(
         &self,
         _request: &Request,
-        _id: INodeNo,
+        id: INodeNo,
         handle: FileHandle,
         _flags: OpenFlags,
         reply: ReplyEmpty,
@@ -591,35 +627,37 @@ impl Filesystem for Adapter {
             self.vfs.release(HandleId(handle.0));
             Ok(())
         };
-        answer(reply, timed(Operation::ReleaseDirectory, release));
+        self.serve(Operation::ReleaseDirectory, id, |watch| answer(reply, watch.over(release)));
     }
 
     fn fsyncdir(
         &self,
         _request: &Request,
-        _id: INodeNo,
+        id: INodeNo,
         handle: FileHandle,
         data_only: bool,
         reply: ReplyEmpty,
     ) {
         let sync = || self.vfs.sync(HandleId(handle.0), data_only);
-        answer(reply, timed(Operation::SyncDirectory, sync));
+        self.serve(Operation::SyncDirectory, id, |watch| answer(reply, watch.over(sync)));
     }
 
     fn statfs(&self, _request: &Request, id: INodeNo, reply: ReplyStatfs) {
-        match timed(Operation::StatFilesystem, || self.vfs.statfs(inode(id))) {
-            Ok(s) => reply.statfs(
-                s.f_blocks,
-                s.f_bfree,
-                s.f_bavail,
-                s.f_files,
-                s.f_ffree,
-                u32::try_from(s.f_bsize).unwrap_or(u32::MAX),
-                u32::try_from(s.f_namemax).unwrap_or(u32::MAX),
-                u32::try_from(s.f_frsize).unwrap_or(u32::MAX),
-            ),
-            Err(error) => reply.error(errno(error)),
-        }
+        self.serve(Operation::StatFilesystem, id, |watch| {
+            match watch.over(|| self.vfs.statfs(inode(id))) {
+                Ok(s) => reply.statfs(
+                    s.f_blocks,
+                    s.f_bfree,
+                    s.f_bavail,
+                    s.f_files,
+                    s.f_ffree,
+                    u32::try_from(s.f_bsize).unwrap_or(u32::MAX),
+                    u32::try_from(s.f_namemax).unwrap_or(u32::MAX),
+                    u32::try_from(s.f_frsize).unwrap_or(u32::MAX),
+                ),
+                Err(error) => reply.error(errno(error)),
+            }
+        });
     }
 
     fn setxattr(
@@ -633,7 +671,7 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let set = || self.vfs.set_attribute(inode(id), name, value, flags);
-        answer(reply, timed(Operation::SetXattr, set));
+        self.serve(Operation::SetXattr, id, |watch| answer(reply, watch.over(set)));
     }
 
     fn getxattr(
@@ -644,32 +682,36 @@ impl Filesystem for Adapter {
         size: u32,
         reply: ReplyXattr,
     ) {
-        let watch = meter().start(Operation::GetXattr);
-        let value = self.vfs.attribute(inode(id), name);
-        self.answer_when_decided(watch, value, (reply, size), |(reply, size), value| {
-            answer_attribute(reply, size, value);
+        self.serve(Operation::GetXattr, id, |watch| {
+            let value = self.vfs.attribute(inode(id), name);
+            self.answer_when_decided(watch, value, (reply, size), |(reply, size), value| {
+                answer_attribute(reply, size, value);
+            });
         });
     }
 
     fn listxattr(&self, _request: &Request, id: INodeNo, size: u32, reply: ReplyXattr) {
         let names = || self.vfs.attribute_names(inode(id));
-        answer_attribute(reply, size, timed(Operation::ListXattr, names));
+        self.serve(Operation::ListXattr, id, |watch| {
+            answer_attribute(reply, size, watch.over(names));
+        });
     }
 
     fn removexattr(&self, _request: &Request, id: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let remove = || self.vfs.remove_attribute(inode(id), name);
-        answer(reply, timed(Operation::RemoveXattr, remove));
+        self.serve(Operation::RemoveXattr, id, |watch| answer(reply, watch.over(remove)));
     }
 
-    fn access(&self, _request: &Request, _id: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
+    fn access(&self, _request: &Request, id: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
         // Never asked: `default_permissions` has the kernel check modes itself.
-        answer(reply, timed(Operation::Access, || Err(rustix::io::Errno::NOSYS.into())));
+        let unknown = || Err(rustix::io::Errno::NOSYS.into());
+        self.serve(Operation::Access, id, |watch| answer(reply, watch.over(unknown)));
     }
 
     fn ioctl(
         &self,
         _request: &Request,
-        _id: INodeNo,
+        id: INodeNo,
         _handle: FileHandle,
         _flags: IoctlFlags,
         _command: u32,
@@ -679,15 +721,17 @@ impl Filesystem for Adapter {
     ) {
         // Python asks every file that it opens whether it is a terminal.
         let terminal = || Err::<(), _>(Error::from(rustix::io::Errno::NOTTY));
-        if let Err(error) = timed(Operation::Control, terminal) {
-            reply.error(errno(error));
-        }
+        self.serve(Operation::Control, id, |watch| {
+            if let Err(error) = watch.over(terminal) {
+                reply.error(errno(error));
+            }
+        });
     }
 
     fn fallocate(
         &self,
         _request: &Request,
-        _id: INodeNo,
+        id: INodeNo,
         handle: FileHandle,
         offset: u64,
         length: u64,
@@ -699,19 +743,19 @@ impl Filesystem for Adapter {
             let mode = mode.ok_or(Error::NotSupported)?;
             self.vfs.allocate(HandleId(handle.0), mode, offset, length)
         };
-        answer(reply, timed(Operation::Allocate, allocate));
+        self.serve(Operation::Allocate, id, |watch| answer(reply, watch.over(allocate)));
     }
 
     fn lseek(
         &self,
         _request: &Request,
-        _id: INodeNo,
+        id: INodeNo,
         handle: FileHandle,
         offset: i64,
         whence: i32,
         reply: ReplyLseek,
     ) {
-        let position = timed(Operation::Seek, || {
+        let seek = || {
             let to = match (u64::try_from(offset), whence) {
                 (Ok(offset), libc::SEEK_DATA) => SeekFrom::Data(offset),
                 (Ok(offset), libc::SEEK_HOLE) => SeekFrom::Hole(offset),
@@ -721,11 +765,11 @@ impl Filesystem for Adapter {
                 _ => return Err(Error::Invalid),
             };
             self.vfs.seek(HandleId(handle.0), to)
-        });
-        match position {
+        };
+        self.serve(Operation::Seek, id, |watch| match watch.over(seek) {
             Ok(position) => reply.offset(i64::try_from(position).unwrap_or(i64::MAX)),
             Err(error) => reply.error(errno(error)),
-        }
+        });
     }
 
     fn copy_file_range(
@@ -734,7 +778,7 @@ impl Filesystem for Adapter {
         _from: INodeNo,
         from_handle: FileHandle,
         from_offset: u64,
-        _to: INodeNo,
+        to_id: INodeNo,
         to_handle: FileHandle,
         to_offset: u64,
         length: u64,
@@ -745,11 +789,23 @@ impl Filesystem for Adapter {
         let length = usize::try_from(length.min(COPY_MAX)).unwrap_or(usize::MAX);
         let (from, to) = (HandleId(from_handle.0), HandleId(to_handle.0));
         let copy = || self.vfs.copy_range((from, from_offset), (to, to_offset), length);
-        answer_written(reply, timed(Operation::CopyRange, copy));
+        self.serve(Operation::CopyRange, to_id, |watch| answer_written(reply, watch.over(copy)));
     }
 }
 
 impl Adapter {
+    /// Answers a request about a file. The calling thread fetches the next one when it is wanted.
+    fn serve(&self, operation: Operation, about: INodeNo, answer: impl FnOnce(Watch<'static>)) {
+        self.work(operation, about, answer);
+        self.crew.rest();
+    }
+
+    /// Does what a request takes.
+    fn work(&self, operation: Operation, about: INodeNo, work: impl FnOnce(Watch<'static>)) {
+        let subject = Subject { operation, inode: about.0 };
+        self.crew.turn(subject, || work(meter().start(operation)));
+    }
+
     /// Replies at once, or has it done when the answer is there.
     fn answer_when_decided<T: 'static, R: Send + 'static>(
         &self,
@@ -772,12 +828,19 @@ impl Adapter {
     }
 
     /// Lists a directory: at once, unless for each entry it has to be found out who may see it.
-    fn list(&self, directory: HandleId, list: impl FnOnce(&Vfs) + Send + 'static) {
-        if !self.vfs.lists_attestations(directory) {
-            return list(&self.vfs);
-        }
-        let vfs = Arc::clone(&self.vfs);
-        self.waiting.listing.add(move || list(&vfs));
+    fn list(
+        &self,
+        operation: Operation,
+        (id, directory): (INodeNo, HandleId),
+        list: impl FnOnce(&Vfs, Watch<'_>) + Send + 'static,
+    ) {
+        self.serve(operation, id, |watch| {
+            if !self.vfs.lists_attestations(directory) {
+                return list(&self.vfs, watch);
+            }
+            let vfs = Arc::clone(&self.vfs);
+            self.waiting.listing.add(move || list(&vfs, watch));
+        });
     }
 }
 
@@ -871,14 +934,6 @@ fn new_time(time: TimeOrNow) -> NewTime {
 
 fn errno(error: Error) -> Errno {
     Errno::from_i32(error.errno())
-}
-
-/// Does what a request asks for, and counts it.
-fn timed<T>(operation: Operation, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
-    let watch = meter().start(operation);
-    let result = work();
-    watch.stop(&result);
-    result
 }
 
 fn answer(reply: ReplyEmpty, result: Result<(), Error>) {

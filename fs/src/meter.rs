@@ -31,6 +31,7 @@ pub struct Meter {
     requests: Family<RequestLabels, Counter>,
     durations: Family<OperationLabel, Histogram, fn() -> Histogram>,
     under_way: Family<OperationLabel, Gauge>,
+    stuck: Gauge,
     read: Counter,
     written: Counter,
     passed: Counter,
@@ -63,6 +64,10 @@ macro_rules! operations {
 
         impl Operation {
             const NAMES: [&'static str; [$($name),*].len()] = [$($name),*];
+
+            pub(crate) fn name(self) -> &'static str {
+                Self::NAMES[self as usize]
+            }
         }
     };
 }
@@ -171,6 +176,7 @@ impl Default for Meter {
             requests,
             durations,
             under_way,
+            stuck: Gauge::default(),
             read: Counter::default(),
             written: Counter::default(),
             passed: Counter::default(),
@@ -213,6 +219,11 @@ impl Meter {
         u64::try_from(self.materials_left.get()).unwrap_or_default()
     }
 
+    /// Requests that hang in the store now.
+    pub fn stuck_requests(&self) -> u64 {
+        u64::try_from(self.stuck.get()).unwrap_or_default()
+    }
+
     fn register_requests(&self, registry: &mut Registry) {
         let help = "Requests of the kernel that were answered, by the errno of the answer";
         registry.register("fuse_requests", help, self.requests.clone());
@@ -221,6 +232,8 @@ impl Meter {
         registry.register_with_unit("fuse_request_duration", help, Unit::Seconds, durations);
         let help = "Requests that are not answered yet";
         registry.register("fuse_requests_under_way", help, self.under_way.clone());
+        let help = "Requests that have hung in the store for more than ten seconds";
+        registry.register("fuse_requests_stuck", help, self.stuck.clone());
         let help = "What was read through the mounts";
         registry.register_with_unit("fuse_read", help, Unit::Bytes, self.read.clone());
         let help =
@@ -257,6 +270,11 @@ impl Meter {
             since: Instant::now(),
             _under_way: Counted::one(&lane.under_way),
         }
+    }
+
+    /// One more request hangs.
+    pub(crate) fn stuck(&self) -> Counted {
+        Counted::one(&self.stuck)
     }
 
     pub(crate) fn read(&self, bytes: usize) {
@@ -350,6 +368,13 @@ pub(crate) struct Watch<'m> {
 }
 
 impl Watch<'_> {
+    /// Runs as long as this does what the request asks for.
+    pub(crate) fn over<T>(self, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+        let result = work();
+        self.stop(&result);
+        result
+    }
+
     /// The request is about to be answered.
     pub(crate) fn stop<T>(self, result: &Result<T, Error>) {
         let lane = &self.meter.lanes[self.operation as usize];
@@ -357,7 +382,7 @@ impl Watch<'_> {
         match result {
             Ok(_) => lane.succeeded.inc(),
             Err(error) => {
-                let op = Operation::NAMES[self.operation as usize];
+                let op = self.operation.name();
                 let status = errno_name(error.errno());
                 self.meter.requests.get_or_create(&RequestLabels { op, status }).inc()
             }
@@ -432,6 +457,8 @@ mod tests {
         let meter = Meter::default();
         let (inode, _handle) = (meter.inode(), meter.handle());
         let watch = meter.start(Operation::Read);
+        let _stuck = meter.stuck();
+        shows(&meter, "attestfs_fuse_requests_stuck 1");
         shows(&meter, "attestfs_inodes 1");
         shows(&meter, r#"attestfs_fuse_requests_under_way{op="read"} 1"#);
         drop((inode, watch));

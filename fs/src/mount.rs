@@ -66,7 +66,8 @@ pub struct MountOptions {
     pub capture: Capture,
     /// Below these the run may write to published content.
     pub replaceable: Vec<TreePath>,
-    /// Threads that answer requests.
+    /// Threads that answer requests, as long as nothing hangs in the store. Others rest, to take the place of those that
+    /// are held up.
     pub threads: usize,
     /// Files whose descriptors are kept open although nobody has them open. The others that the kernel knows are opened
     /// again when somebody asks for them.

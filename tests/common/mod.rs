@@ -275,7 +275,18 @@ impl Scratch {
 
     /// Unmounts it although somebody waits for it.
     pub(crate) fn abort(&mut self) {
+        self.break_off().unwrap();
+    }
+
+    /// The same, and answers how it ended.
+    pub(crate) fn break_off(&mut self) -> Result<(), MountError> {
         unmount(&self.directory, UnmountFlags::FORCE | UnmountFlags::DETACH);
+        self.mount.take().unwrap().join()
+    }
+
+    /// Unmounts it, and waits until its threads have ended.
+    pub(crate) fn end(&mut self) {
+        unmount(&self.directory, UnmountFlags::empty());
         self.mount.take().unwrap().join().unwrap();
     }
 

@@ -8,6 +8,8 @@ mod descriptors;
 mod digests;
 mod files;
 mod gate;
+mod hanging;
+mod hooked;
 mod lineage;
 mod reread;
 mod sharing;

@@ -17,12 +17,17 @@ impl Connection {
     /// Whether the filesystem was unmounted, and nobody broke the connection off. Whoever fetches a request at the moment of
     /// an unmount is told the same as if somebody had (`fuse_dev_do_read`), but whoever comes after that is not.
     pub(super) fn is_unmounted(&self) -> bool {
-        let mut events = [PollFd::new(&self.0, PollFlags::IN)];
-        let ended = poll(&mut events, Some(&Timespec::default())).is_ok()
-            && events[0].revents().contains(PollFlags::ERR);
+        let ended = self.has_ended();
         // The kernel refuses a buffer that could not take all that may come before it looks any further.
         let mut buffer = vec![0; WRITE_MAX as usize + HEADERS_MAX];
         ended && rustix::io::read(&self.0, &mut buffer) == Err(Errno::NODEV)
+    }
+
+    /// Whether no request comes any more. Nobody waits for that here: the kernel would wake him for each request.
+    pub(super) fn has_ended(&self) -> bool {
+        let mut events = [PollFd::new(&self.0, PollFlags::empty())];
+        poll(&mut events, Some(&Timespec::default())).is_ok()
+            && events[0].revents().contains(PollFlags::ERR)
     }
 }
 

@@ -103,6 +103,14 @@ impl Vfs {
         self.inodes.begin(tenure);
     }
 
+    /// Where a file lies, in words, if it has a name that is known. Takes no lock that is held while the store is asked for
+    /// something: it may hang.
+    pub(crate) fn place_of(&self, id: InodeId) -> Option<String> {
+        let path = self.inodes.find(id).ok()?.paths(1).pop()?;
+        let place = self.options.origin.join(path.relative);
+        Some(escaped(place.as_os_str().as_bytes()))
+    }
+
     /// The kernel is gone, and every open with it: what RELEASE did not reach us was one all the
     /// same. Only who writes past us may go on, where somebody took the mount away by force.
     pub(crate) fn release_all(&self) {

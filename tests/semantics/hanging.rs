@@ -1,0 +1,154 @@
+//! Requests that hang in the store: everybody else goes on.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests, which may fail")]
+#![expect(clippy::disallowed_methods, reason = "some tests look at how long something takes")]
+
+use std::{
+    fs, io,
+    path::Path,
+    sync::mpsc,
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use attestfs_fs::{Inputs, Limits, MountError, meter};
+
+use crate::{
+    common::{Scratch, can_mount},
+    gate::eventually,
+    hooked::{Barrier, Hooked},
+};
+
+/// More than there are threads as long as nothing hangs.
+const HANGING: usize = 12;
+
+/// A mount, and what keeps everybody in its store from the bytes of `hangs*`.
+fn with_barrier() -> (Scratch, Barrier) {
+    let barrier = Barrier::default();
+    let passage = barrier.passage();
+    let prepare = |store: &Path| {
+        for number in 0..HANGING {
+            fs::write(store.join(format!("hangs{number}")), "at last").unwrap();
+        }
+        fs::write(store.join("other"), "at once").unwrap();
+    };
+    let before = move |name: &str| {
+        if name.starts_with("hangs") {
+            passage();
+        }
+    };
+    let wrap = |store| Hooked::in_front_of(store, before);
+    (Scratch::with(prepare, Inputs::None, Limits::default(), wrap), barrier)
+}
+
+/// Somebody reads a file.
+fn reader(scratch: &Scratch, name: &str) -> JoinHandle<io::Result<Vec<u8>>> {
+    let path = scratch.path(name);
+    thread::spawn(move || fs::read(path))
+}
+
+/// The same for all files that hang. Returns when all of them do.
+fn hanging_readers(scratch: &Scratch, barrier: &Barrier) -> Vec<JoinHandle<io::Result<Vec<u8>>>> {
+    let read = |number| reader(scratch, &format!("hangs{number}"));
+    let readers = (0..HANGING).map(read).collect();
+    eventually(|| barrier.waiting() == HANGING);
+    readers
+}
+
+#[test]
+fn whatever_hangs_in_the_store_other_files_stay_usable() {
+    if !can_mount() {
+        return;
+    }
+    let (scratch, barrier) = with_barrier();
+    let readers = hanging_readers(&scratch, &barrier);
+    let other = reader(&scratch, "other");
+    eventually(|| other.is_finished());
+    assert_eq!(other.join().unwrap().unwrap(), b"at once");
+    let path = scratch.path("new");
+    let writer = thread::spawn(move || fs::write(path, vec![7; 3 << 20]));
+    eventually(|| writer.is_finished());
+    writer.join().unwrap().unwrap();
+    barrier.open();
+    for reader in readers {
+        assert_eq!(reader.join().unwrap().unwrap(), b"at last");
+    }
+    assert_eq!(scratch.check_digests().len(), 1);
+}
+
+#[test]
+fn a_write_that_hangs_keeps_only_those_waiting_who_look_at_the_file() {
+    if !can_mount() {
+        return;
+    }
+    let (scratch, barrier) = with_barrier();
+    let path = scratch.path("hangs0");
+    let writer = thread::spawn(move || fs::write(path, vec![7; 9 << 20]));
+    eventually(|| barrier.waiting() > 0);
+    let path = scratch.path("hangs0");
+    let looks: Vec<_> = (0..HANGING)
+        .map(|_| path.clone())
+        .map(|path| thread::spawn(move || fs::metadata(path).unwrap().len()))
+        .collect();
+    thread::sleep(Duration::from_millis(300));
+    let other = reader(&scratch, "other");
+    eventually(|| other.is_finished());
+    barrier.open();
+    writer.join().unwrap().unwrap();
+    assert!(looks.into_iter().all(|look| look.join().unwrap() > 0));
+    assert_eq!(scratch.check_digests().len(), 1);
+}
+
+#[test]
+fn a_request_that_hangs_for_long_is_counted_until_it_is_answered() {
+    if !can_mount() {
+        return;
+    }
+    let (scratch, barrier) = with_barrier();
+    let reader = reader(&scratch, "hangs0");
+    eventually(|| meter().stuck_requests() > 0);
+    barrier.open();
+    assert_eq!(reader.join().unwrap().unwrap(), b"at last");
+    eventually(|| meter().stuck_requests() == 0);
+}
+
+#[test]
+fn a_mount_that_is_broken_off_ends_although_requests_hang() {
+    if !can_mount() {
+        return;
+    }
+    let (mut scratch, barrier) = with_barrier();
+    let readers = hanging_readers(&scratch, &barrier);
+    let (tell, told) = mpsc::channel();
+    thread::scope(|threads| {
+        threads.spawn(|| tell.send(scratch.break_off()).unwrap());
+        let ended = told.recv_timeout(Duration::from_secs(30));
+        barrier.open();
+        assert!(matches!(ended, Ok(Err(MountError::Broken { .. }))), "{ended:?}");
+    });
+    for reader in readers {
+        assert!(reader.join().unwrap().is_err());
+    }
+}
+
+#[test]
+fn an_unmount_waits_for_no_thread_that_rests() {
+    if !can_mount() {
+        return;
+    }
+    let mut times: Vec<_> = (0..9).map(|_| time_of_unmount()).collect();
+    times.sort_unstable();
+    assert!(times[4] < Duration::from_millis(250), "{times:?}");
+}
+
+/// Of a mount where many more threads have answered than are awake.
+fn time_of_unmount() -> Duration {
+    let prepare = |store: &Path| fs::write(store.join("f"), "content").unwrap();
+    let mut scratch = Scratch::with(prepare, Inputs::None, Limits::default(), |backing| backing);
+    for _ in 0..100 {
+        assert_eq!(fs::read(scratch.path("f")).unwrap(), b"content");
+    }
+    let began = Instant::now();
+    scratch.end();
+    began.elapsed()
+}

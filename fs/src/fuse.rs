@@ -12,6 +12,7 @@ use std::{
     fs::File,
     io,
     os::fd::OwnedFd,
+    panic::{self, AssertUnwindSafe},
     path::Path,
     sync::{
         Arc, OnceLock,
@@ -800,10 +801,20 @@ impl Adapter {
         self.crew.rest();
     }
 
-    /// Does what a request takes.
+    /// Does what a request takes. One that panics is answered with EIO, when its reply is dropped, and takes no other along.
     fn work(&self, operation: Operation, about: INodeNo, work: impl FnOnce(Watch<'static>)) {
-        let subject = Subject { operation, inode: about.0 };
-        self.crew.turn(subject, || work(meter().start(operation)));
+        self.crew.turn(Subject { operation, inode: about.0 }, || {
+            let work = AssertUnwindSafe(|| work(meter().start(operation)));
+            if panic::catch_unwind(work).is_err() {
+                let operation = operation.name();
+                tracing::error!(
+                    operation,
+                    inode = about.0,
+                    "a request broke off: please report this"
+                );
+                self.vfs.doubt(inode(about));
+            }
+        });
     }
 
     /// Replies at once, or has it done when the answer is there.

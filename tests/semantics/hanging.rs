@@ -1,4 +1,4 @@
-//! Requests that hang in the store: everybody else goes on.
+//! Requests that hang in the store, or break off: everybody else goes on.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests, which may fail")]
 #![expect(clippy::disallowed_methods, reason = "some tests look at how long something takes")]
@@ -12,10 +12,11 @@ use std::{
 };
 
 use attestfs_fs::{Inputs, Limits, MountError, meter};
+use rustix::io::Errno;
 
 use crate::{
     common::{Scratch, can_mount},
-    gate::eventually,
+    gate::{errno, eventually},
     hooked::{Barrier, Hooked},
 };
 
@@ -151,4 +152,23 @@ fn time_of_unmount() -> Duration {
     let began = Instant::now();
     scratch.end();
     began.elapsed()
+}
+
+#[test]
+fn a_request_that_breaks_off_is_answered_with_an_error_and_takes_no_other_along() {
+    if !can_mount() {
+        return;
+    }
+    let before = |name: &str| assert!(!name.starts_with("breaks"), "a fault in the store");
+    let prepare = |store: &Path| fs::write(store.join("breaks"), "content").unwrap();
+    let wrap = |store| Hooked::in_front_of(store, before);
+    let scratch = Scratch::with(prepare, Inputs::None, Limits::default(), wrap);
+    // More often than there are threads, be they awake or not.
+    for _ in 0..50 {
+        let broken = fs::read(scratch.path("breaks"));
+        assert_eq!(errno(broken), Some(Errno::IO.raw_os_error()));
+    }
+    fs::write(scratch.path("new"), "content").unwrap();
+    assert_eq!(fs::read(scratch.path("new")).unwrap(), b"content");
+    assert_eq!(scratch.check_digests().len(), 1);
 }

@@ -7,7 +7,8 @@ use attestfs_digest::{Digests, Outboard};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::{
-    content::Content,
+    content::{Content, State},
+    following::Following,
     grace::Grace,
     holders::{Holder, Holders, InTheWay, Number, Owner, Usage},
     line::Line,
@@ -122,7 +123,7 @@ impl Tracked {
 
     /// The run before and the same file in it, as long as somebody is not done with them. To lock
     /// their contents while this one is locked is in order, and never the other way round.
-    pub(super) fn earlier(&self) -> Option<(Arc<Run>, Arc<Self>)> {
+    pub(crate) fn earlier(&self) -> Option<(Arc<Run>, Arc<Self>)> {
         let (run, tracked) = self.earlier.as_ref()?;
         run.upgrade().zip(tracked.upgrade())
     }
@@ -179,6 +180,15 @@ impl Tracked {
     /// The same lock for whoever stands in line, or needs nothing of what was written.
     pub(crate) fn content_as_it_is(&self) -> MutexGuard<'_, Content> {
         self.content.lock()
+    }
+
+    /// Whoever changed it may have broken off before all was hashed: of a content that is being written everything is read
+    /// back.
+    pub(crate) fn doubt(&self) {
+        let mut content = self.content_as_it_is();
+        if let State::Written { hasher, identity, .. } = &mut content.state {
+            *hasher = Arc::new(Following::unread(identity.size));
+        }
     }
 
     /// Where a write takes its place behind those that came before.
@@ -292,7 +302,10 @@ mod tests {
         fact::{Fact, Process},
         names::Place,
         port::{NothingKnown, Recorder},
-        run::{Change, Haste, Inputs, Limits, Scope, seal::StoredContent},
+        run::{
+            Change, Haste, Inputs, Limits, Scope,
+            seal::{Follower, StoredContent},
+        },
     };
 
     #[derive(Clone, Debug, Default)]
@@ -377,6 +390,22 @@ mod tests {
         let stored = digests(&StoredContent(&opened), 8).unwrap();
         assert_eq!(*first_told.0.lock(), Some(stored));
         assert_eq!(*second_told.0.lock(), Some(stored));
+    }
+
+    #[test]
+    fn what_is_in_doubt_is_read_back() {
+        let (_directory, opened) = empty_file();
+        let (run, told) = run();
+        let tracked = &run.track(opened.stat().unwrap().identity.file);
+        tracked.names().add(&Place::root(0), OsStr::new("f"));
+        let change = Change { tracked, opened: &opened, by: &Process::default() };
+        let store = |opened: &Opened| Ok(opened.backing.write_at(&opened.file, b"stored", 0)?);
+        let other = |follower: &Follower, _: &usize| follower.wrote(0, b"hashed", Haste::None);
+        run.change(&mut tracked.content(), change, |_, _| Ok(()), store, other).unwrap();
+        tracked.doubt();
+        run.writer_left(tracked, &opened);
+        assert_eq!(run.quiesce(&Scope::Run, Duration::from_secs(20)), []);
+        assert_eq!(*told.0.lock(), Some(digests(&StoredContent(&opened), 6).unwrap()));
     }
 
     /// What is hashed then is neither the content before nor the one after.

@@ -111,6 +111,19 @@ impl Vfs {
         Some(escaped(place.as_os_str().as_bytes()))
     }
 
+    /// A request about this file broke off in the middle: what was seen of a content that is being written need not be what
+    /// is stored.
+    pub(crate) fn doubt(&self, id: InodeId) {
+        let Some(regular) = self.inodes.find(id).ok().and_then(|inode| inode.regular()) else {
+            return;
+        };
+        let mut known = Some(regular.tracked);
+        while let Some(tracked) = known {
+            tracked.doubt();
+            known = tracked.earlier().map(|(_run, tracked)| tracked);
+        }
+    }
+
     /// The kernel is gone, and every open with it: what RELEASE did not reach us was one all the
     /// same. Only who writes past us may go on, where somebody took the mount away by force.
     pub(crate) fn release_all(&self) {

@@ -6,6 +6,8 @@ use std::{
     os::unix::fs::symlink,
     path::Path,
     process::{Command, Stdio},
+    thread,
+    time::Duration,
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -130,6 +132,27 @@ fn a_dead_mount_is_unmounted_without_its_process() {
     let printed = mounted.umount(&[]).succeed();
     assert!(printed.contains("its process was gone"), "{printed}");
     assert!(!is_mounted(&mounted.path));
+}
+
+#[test]
+fn a_mount_that_does_not_answer_is_broken_off() {
+    let Some(lab) = Lab::new() else { return };
+    fs::write(lab.directory("tree").join("file"), "content").unwrap();
+    let mounted = Mounted::new(&lab, "tree", "mnt", &["--stage", "train"]);
+    write_sealed(&mounted.path.join("weights"), "half");
+    kill(mounted.pid(), Signal::STOP);
+    let path = mounted.path.join("file");
+    let reader = thread::spawn(move || fs::read(path));
+    thread::sleep(Duration::from_millis(100));
+    assert!(!reader.is_finished());
+    let ended = mounted.umount(&["--abort"]).finish();
+    kill(mounted.pid(), Signal::CONT);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.stdout.contains("told an error"), "{ended:?}");
+    assert!(reader.join().unwrap().is_err());
+    assert!(!is_mounted(&mounted.path));
+    mounted.wait_for_end();
+    assert_eq!(only_attestation(&lab.state()).predicate_type(), INCOMPLETE_RUN);
 }
 
 #[test]

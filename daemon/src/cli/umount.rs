@@ -7,7 +7,7 @@ use super::{exit::Exit, failure::Failure, output::Output, stage::report::Atteste
 use crate::{
     client::connect_or_start,
     config::{Environment, StateDir},
-    mount::{Unmounted, umount},
+    mount::{Unmounted, break_off, umount},
     text::harmless,
 };
 
@@ -17,6 +17,7 @@ use crate::{
 Examples:
   attestfs umount /mnt/models
   attestfs umount --lazy /mnt/models    those who use it may go on until they leave
+  attestfs umount --abort /mnt/models   it hangs: those who use it are told an error, now
 
 Exit code: 0 when it is unmounted, and its stage attested; 1 when a stage is open there, when it is in \
 use, when nothing of attestfs is mounted there, or when something could not be attested; 3 when only \
@@ -30,6 +31,10 @@ pub(super) struct Umount {
     #[arg(long)]
     lazy: bool,
 
+    /// Break it off although it hangs; a stage that is open there has an unknown outcome
+    #[arg(long, conflicts_with = "lazy")]
+    abort: bool,
+
     /// The state directory
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
@@ -40,7 +45,7 @@ pub(super) struct Umount {
 #[serde(rename_all = "camelCase")]
 struct Answer {
     mount_point: String,
-    /// `ended`, `left`, `dead` or `foreign`.
+    /// `ended`, `left`, `dead`, `foreign` or `broken-off`.
     unmounted: &'static str,
     commit: Option<Attested>,
 }
@@ -53,11 +58,17 @@ impl Umount {
     ) -> Result<Exit, Failure> {
         let state = StateDir::resolve(self.state.as_deref(), environment)?;
         let daemon = || state.root().exists().then(|| connect_or_start(&state, None));
-        let (unmounted, report) = match umount(&state, &self.mount_point, self.lazy, daemon)? {
+        let unmounted = if self.abort {
+            break_off(&self.mount_point)
+        } else {
+            umount(&state, &self.mount_point, self.lazy, daemon)
+        };
+        let (unmounted, report) = match unmounted? {
             Unmounted::Ended(report) => ("ended", report),
             Unmounted::Left => ("left", None),
             Unmounted::Dead => ("dead", None),
             Unmounted::Foreign => ("foreign", None),
+            Unmounted::BrokenOff => ("broken-off", None),
         };
         let commit = report.map(Attested);
         let mount_point = escaped(self.mount_point.as_os_str().as_encoded_bytes());
@@ -74,6 +85,7 @@ impl fmt::Display for Answer {
         match self.unmounted {
             "left" => writeln!(f, "{place} goes when its last user has left")?,
             "dead" => writeln!(f, "{place} is unmounted; its process was gone")?,
+            "broken-off" => writeln!(f, "{place} is broken off; its users are told an error")?,
             "foreign" => writeln!(f, "{place} is unmounted; no process of this state served it")?,
             _ => writeln!(f, "{place} is unmounted")?,
         }

@@ -61,10 +61,15 @@ pub(super) fn is_dead(mount: &Mounted) -> bool {
 /// # Errors
 /// The directory above is not there.
 pub(super) fn location(path: &Path) -> io::Result<PathBuf> {
+    std::fs::canonicalize(path).or_else(|_unreachable| location_unasked(path))
+}
+
+/// The same of what is mounted at the end of the path, without a question to who serves that: it may hang.
+///
+/// # Errors
+/// The directory above is not there.
+pub(super) fn location_unasked(path: &Path) -> io::Result<PathBuf> {
     let path = std::path::absolute(path)?;
-    if let Ok(real) = std::fs::canonicalize(&path) {
-        return Ok(real);
-    }
     match (path.parent(), path.file_name()) {
         (Some(above), Some(name)) => Ok(std::fs::canonicalize(above)?.join(name)),
         _ => Ok(path),
@@ -94,14 +99,25 @@ pub(super) fn attach(
 /// # Errors
 /// What `umount2(2)` says; EINVAL when it is gone already, EBUSY when something lies over it.
 pub(super) fn unmount(mount: &Mounted, lazily: bool) -> Result<(), Errno> {
+    take_away(mount, if lazily { UnmountFlags::DETACH } else { UnmountFlags::empty() })
+}
+
+/// Takes the mount away and breaks its connection off: whoever waits there is told an error, and nobody who serves it is
+/// waited for.
+///
+/// # Errors
+/// As those of [`unmount`], but never that it is in use.
+pub(super) fn break_off(mount: &Mounted) -> Result<(), Errno> {
+    take_away(mount, UnmountFlags::FORCE | UnmountFlags::DETACH)
+}
+
+fn take_away(mount: &Mounted, flags: UnmountFlags) -> Result<(), Errno> {
     match mounts::at(&mount.target) {
         Some(seen) if seen.id == mount.id => {}
         Some(_) => return Err(Errno::BUSY),
         None => return Err(Errno::INVAL),
     }
-    let mut flags = UnmountFlags::NOFOLLOW;
-    flags.set(UnmountFlags::DETACH, lazily);
-    rustix::mount::unmount(&mount.target, flags)
+    rustix::mount::unmount(&mount.target, flags | UnmountFlags::NOFOLLOW)
 }
 
 fn unseen() -> io::Error {

@@ -27,4 +27,4 @@ pub(crate) use failure::ServeError;
 pub(crate) use hand_over::HandOver;
 pub(crate) use helper::{Called, called_as, fstab_words};
 pub(crate) use options::{Options, Places};
-pub(crate) use umount::{Unmounted, umount};
+pub(crate) use umount::{Unmounted, break_off, umount};

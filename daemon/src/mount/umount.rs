@@ -6,7 +6,7 @@ use attestfs_attestation::escaped;
 use rustix::io::Errno;
 
 use super::{
-    attach::{is_dead, location, unmount},
+    attach::{self, is_dead, location, location_unasked, unmount},
     entry::served,
     mounts::{self, Mounted},
     users::users_of,
@@ -28,6 +28,8 @@ pub(crate) enum Unmounted {
     Dead,
     /// Nobody of this state directory served it: it was only unmounted.
     Foreign,
+    /// Whoever used it was told an error, whether or not it was answered before.
+    BrokenOff,
 }
 
 /// Unmounts what is mounted at `path`. `daemon` is that of the state directory; none when there is
@@ -41,9 +43,7 @@ pub(crate) fn umount(
     lazily: bool,
     daemon: impl FnOnce() -> Option<Result<Client, ClientError>>,
 ) -> Result<Unmounted, Failure> {
-    let unknown =
-        |error: io::Error| Failure::new(Code::UnknownMount, format!("{}: {error}", path.display()));
-    let target = location(path).map_err(unknown)?;
+    let target = location(path).map_err(|error| unknown(path, &error))?;
     let mounted = mounts::at(&target).filter(Mounted::is_ours);
     let mounted = mounted.ok_or_else(|| not_seen(&target))?;
     if is_dead(&mounted) {
@@ -63,6 +63,23 @@ pub(crate) fn umount(
         }
         Some(Err(error)) => Err(error.into()),
     }
+}
+
+/// Breaks off what is mounted at `path`, and asks nobody: neither who serves it nor the daemon may answer. What is an open
+/// stage there ends with an unknown outcome.
+///
+/// # Errors
+/// Nothing of this program is mounted there, or this user may not unmount it.
+pub(crate) fn break_off(path: &Path) -> Result<Unmounted, Failure> {
+    let target = location_unasked(path).map_err(|error| unknown(path, &error))?;
+    let mounted = mounts::at(&target).filter(Mounted::is_ours);
+    let mounted = mounted.ok_or_else(|| not_seen(&target))?;
+    attach::break_off(&mounted).map_err(|errno| refused(&mounted, errno))?;
+    Ok(Unmounted::BrokenOff)
+}
+
+fn unknown(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(Code::UnknownMount, format!("{}: {error}", path.display()))
 }
 
 /// Waits until the process that served the mount has let go of its tree: it has nothing left to do.

@@ -209,12 +209,14 @@ impl fmt::Display for Mount {
 
 /// What a process says of itself.
 fn said(condition: Option<Condition>) -> String {
-    let Some(Condition { refused, tolerated, files_to_hash }) = condition else {
+    let Some(condition) = condition else {
         return "its process was not asked or does not answer".to_owned();
     };
+    let Condition { refused, tolerated, files_to_hash, stuck_requests } = condition;
     let mut said = vec![format!("{refused} refused")];
     said.extend((tolerated > 0).then(|| format!("{tolerated} in audit mode")));
     said.extend((files_to_hash > 0).then(|| format!("{files_to_hash} files to hash")));
+    said.extend((stuck_requests > 0).then(|| format!("{stuck_requests} hanging in the store")));
     said.join(", ")
 }
 
@@ -249,10 +251,11 @@ mod tests {
 
     #[test]
     fn what_a_process_says_names_what_there_is() {
-        let condition = Condition { refused: 2, tolerated: 0, files_to_hash: 0 };
+        let condition = Condition { refused: 2, ..Condition::default() };
         assert_eq!(said(Some(condition)), "2 refused");
-        let condition = Condition { refused: 0, tolerated: 1, files_to_hash: 3 };
-        assert_eq!(said(Some(condition)), "0 refused, 1 in audit mode, 3 files to hash");
+        let condition = Condition { refused: 0, tolerated: 1, files_to_hash: 3, stuck_requests: 4 };
+        let all = "0 refused, 1 in audit mode, 3 files to hash, 4 hanging in the store";
+        assert_eq!(said(Some(condition)), all);
         assert!(said(None).contains("not answer"));
     }
 }

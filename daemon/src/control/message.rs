@@ -571,6 +571,9 @@ pub struct Condition {
     pub tolerated: u64,
     /// Files that were read and whose digest is still missing.
     pub files_to_hash: u64,
+    /// Requests that hang in the store now. Processes of earlier versions do not say.
+    #[serde(default)]
+    pub stuck_requests: u64,
 }
 
 impl Condition {
@@ -581,6 +584,7 @@ impl Condition {
             refused: meter.refused_so_far(),
             tolerated: meter.tolerated_so_far(),
             files_to_hash: meter.files_to_hash(),
+            stuck_requests: meter.stuck_requests(),
         }
     }
 }

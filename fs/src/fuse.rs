@@ -33,7 +33,7 @@ use rustix::fs::{FallocateFlags, Mode, OFlags, SeekFrom, StatxTimestamp};
 
 use self::{
     connection::{Connection, is_abort},
-    crew::{Crew, Subject},
+    crew::{Crew, Pace, Subject},
     shortcuts::{Shortcuts, known_as},
     watchdog::Watchdog,
 };
@@ -59,7 +59,8 @@ pub(crate) fn session(vfs: Arc<Vfs>, device: OwnedFd, threads: usize) -> io::Res
     let mut config = Config::default();
     config.acl = SessionACL::All;
     config.n_threads = Some(all);
-    let (crew, notifier) = (Crew::of(threads), Arc::default());
+    let (notifier, door) = (Arc::default(), Connection(device.try_clone()?));
+    let crew = Crew::of((threads, all), move || door.is_waited_for());
     let adapter = Adapter {
         shortcuts: Arc::new(Shortcuts::new(vfs.capture())),
         vfs: Arc::clone(&vfs),
@@ -257,7 +258,8 @@ impl Filesystem for Adapter {
     }
 
     fn forget(&self, _request: &Request, id: INodeNo, lookups: u64) {
-        self.work(Operation::Forget, id, |watch| {
+        // One of several that came together.
+        self.serve_at(Pace::Series, Operation::Forget, id, |watch| {
             self.vfs.forget(inode(id), lookups);
             watch.stop(&Ok(()));
         });
@@ -501,7 +503,7 @@ impl Filesystem for Adapter {
                 Err(error) => reply.error(errno(error)),
             }
         };
-        self.serve(Operation::Read, id, |watch| {
+        self.serve_bytes(size, Operation::Read, id, |watch| {
             READ_BUFFER.with_borrow_mut(|buffer| answer(watch, buffer));
         });
     }
@@ -520,7 +522,7 @@ impl Filesystem for Adapter {
     ) {
         let drop_bits = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
         let promise = promise(write_flags, open_flags(flags.0));
-        self.serve(Operation::Write, id, |watch| {
+        self.serve_bytes(data.len(), Operation::Write, id, |watch| {
             self.vfs.write(HandleId(handle.0), (data, offset), drop_bits, promise, |written| {
                 watch.stop(&written);
                 answer_written(reply, written);
@@ -795,15 +797,32 @@ impl Filesystem for Adapter {
 }
 
 impl Adapter {
-    /// Answers a request about a file. The calling thread fetches the next one when it is wanted.
+    /// Answers a request about a file.
     fn serve(&self, operation: Operation, about: INodeNo, answer: impl FnOnce(Watch<'static>)) {
-        self.work(operation, about, answer);
-        self.crew.rest();
+        self.serve_at(pace(operation), operation, about, answer);
+    }
+
+    /// Answers one that moves so many bytes.
+    fn serve_bytes(
+        &self,
+        length: usize,
+        operation: Operation,
+        about: INodeNo,
+        answer: impl FnOnce(Watch<'static>),
+    ) {
+        let pace = if length >= LONG_BYTES { Pace::Long } else { Pace::Quick };
+        self.serve_at(pace, operation, about, answer);
     }
 
     /// Does what a request takes. One that panics is answered with EIO, when its reply is dropped, and takes no other along.
-    fn work(&self, operation: Operation, about: INodeNo, work: impl FnOnce(Watch<'static>)) {
-        self.crew.turn(Subject { operation, inode: about.0 }, || {
+    fn serve_at(
+        &self,
+        pace: Pace,
+        operation: Operation,
+        about: INodeNo,
+        work: impl FnOnce(Watch<'static>),
+    ) {
+        self.crew.turn(Subject { operation, inode: about.0 }, pace, || {
             let work = AssertUnwindSafe(|| work(meter().start(operation)));
             if panic::catch_unwind(work).is_err() {
                 let operation = operation.name();
@@ -889,6 +908,20 @@ fn add_entry(
 thread_local! {
     /// Grows to the largest READ that this thread answered.
     static READ_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Of a request of so many bytes or more others do not wait for the end: to store or to read them takes longer than
+/// to wake a thread.
+const LONG_BYTES: usize = 64 << 10;
+
+/// How a request of this kind is answered, as a rule.
+fn pace(operation: Operation) -> Pace {
+    match operation {
+        Operation::Sync | Operation::SyncDirectory | Operation::Allocate | Operation::CopyRange => {
+            Pace::Long
+        }
+        _ => Pace::Quick,
+    }
 }
 
 /// Bytes that one request to copy copies at the most, for it keeps the file locked so long; the kernel

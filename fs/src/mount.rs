@@ -109,8 +109,7 @@ impl SoleUser {
 }
 
 /// How many threads had best answer the requests of one mount on this machine: one more than it has processors,
-/// from 3 to 16. One stores while another hashes; and the kernel hands requests to idle threads in turn, so that
-/// each one more makes small requests slower (measured in `benches/`).
+/// from 3 to 16. One stores while another hashes. Where one is enough the others stand aside.
 pub fn request_threads() -> usize {
     let processors = thread::available_parallelism().map_or(2, NonZero::get);
     (processors + 1).clamp(3, 16)

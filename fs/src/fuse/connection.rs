@@ -14,6 +14,11 @@ use super::WRITE_MAX;
 pub(super) struct Connection(pub(super) OwnedFd);
 
 impl Connection {
+    /// Whether the next request is there already.
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.has(PollFlags::IN)
+    }
+
     /// Whether the filesystem was unmounted, and nobody broke the connection off. Whoever fetches a request at the moment of
     /// an unmount is told the same as if somebody had (`fuse_dev_do_read`), but whoever comes after that is not.
     pub(super) fn is_unmounted(&self) -> bool {
@@ -25,9 +30,12 @@ impl Connection {
 
     /// Whether no request comes any more. Nobody waits for that here: the kernel would wake him for each request.
     pub(super) fn has_ended(&self) -> bool {
-        let mut events = [PollFd::new(&self.0, PollFlags::empty())];
-        poll(&mut events, Some(&Timespec::default())).is_ok()
-            && events[0].revents().contains(PollFlags::ERR)
+        self.has(PollFlags::ERR)
+    }
+
+    fn has(&self, flag: PollFlags) -> bool {
+        let mut events = [PollFd::new(&self.0, flag)];
+        poll(&mut events, Some(&Timespec::default())).is_ok() && events[0].revents().contains(flag)
     }
 }
 

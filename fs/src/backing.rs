@@ -486,7 +486,7 @@ const PATH_MAX: usize = 4096;
 
 /// The way from an `O_PATH` descriptor to calls that want a path; the kernel jumps straight to the
 /// inode, whatever its names are by now.
-fn by_descriptor(file: impl AsFd) -> String {
+pub(crate) fn by_descriptor(file: impl AsFd) -> String {
     format!("/proc/self/fd/{}", file.as_fd().as_raw_fd())
 }
 

@@ -6,7 +6,10 @@ use std::{
     ffi::{OsStr, OsString},
     os::unix::ffi::OsStrExt,
     path::PathBuf,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use attestfs_attestation::escaped;
@@ -66,6 +69,12 @@ impl Place {
         }
         whereabouts.position =
             Position::Below { parent: Arc::clone(parent), name: name.to_owned() };
+        MOVES.fetch_add(1, Ordering::Release);
+    }
+
+    /// How many directories have moved so far, in all trees of this process.
+    pub(crate) fn moves() -> u64 {
+        MOVES.load(Ordering::Acquire)
     }
 
     fn is_at(&self, parent: &Arc<Self>, name: &OsStr) -> bool {
@@ -182,6 +191,8 @@ pub(crate) struct Names {
     lost: Lately<FilePath>,
     /// How many there ever were.
     count: u64,
+    /// How many went so far.
+    removals: u64,
 }
 
 #[derive(Debug)]
@@ -224,6 +235,7 @@ impl Names {
     }
 
     pub(crate) fn remove(&mut self, parent: &Arc<Place>, name: &OsStr) {
+        self.removals += 1;
         let gone = Known::new(parent, name, self.take(parent, name).unwrap_or_default());
         match gone.paths() {
             Some(paths) => paths.for_each(|path| self.lost.add(path)),
@@ -263,6 +275,11 @@ impl Names {
         self.count
     }
 
+    /// As long as it is the same, no name came and none went.
+    pub(crate) fn changes(&self) -> u64 {
+        self.count + self.removals
+    }
+
     /// The paths by all names that somebody may be coming by. Of a file that is said to have but one
     /// link an earlier name was renamed below the mount, and counts for as long as the kernel may go by
     /// it; so does one that is gone. When all are gone, the last one counts for good.
@@ -300,6 +317,8 @@ impl Names {
         self.current.last().or(self.former.as_ref())?.path()
     }
 }
+
+static MOVES: AtomicU64 = AtomicU64::new(0);
 
 /// `PATH_MAX` in one-letter names.
 const DEPTH_MAX: usize = 2048;

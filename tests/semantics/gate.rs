@@ -42,7 +42,7 @@ use crate::common::{Noon, Scratch, Store, can_mount, digests_of};
 /// A mount with a policy, and a store to publish in.
 pub(crate) struct Lab {
     store: Store,
-    key: SigningKey,
+    pub(crate) key: SigningKey,
     pub(crate) scratch: Scratch,
 }
 

@@ -15,5 +15,6 @@ mod reread;
 mod sharing;
 mod sightings;
 mod stage;
+mod standing;
 mod virtual_files;
 mod xattrs;

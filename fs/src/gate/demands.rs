@@ -19,6 +19,8 @@ pub(super) struct Demands<'a> {
     lock: Option<&'a Lock>,
     /// The names under which the lock may have it.
     locked: Vec<TreePath>,
+    /// Whether links lead to it, be they asked or not.
+    is_linked: bool,
 }
 
 /// A file that a rule has.
@@ -47,13 +49,14 @@ impl<'a> Demands<'a> {
     /// # Errors
     /// [`Stop::Later`] when more links have to be asked than whoever asks has patience for.
     pub(super) fn of(grounds: &Grounds<'a, '_>, sighting: Sighting) -> Result<Self, Stop> {
-        let mut demands = Self { guarded: Vec::new(), lock: grounds.lock, locked: Vec::new() };
+        let mut demands = Self { lock: grounds.lock, ..Self::default() };
         let mut questions = match grounds.patience {
             Patience::None => QUESTIONS_AT_ONCE,
             Patience::NoHashing | Patience::WhileConnected(_) => usize::MAX,
         };
         for SightedName { path: name, aliases, is_former } in sighting.names {
             let tree = name.tree;
+            demands.is_linked |= !aliases.is_empty();
             let mut counts = |alias: &Alias| grounds.counts(alias, &name, &mut questions);
             if let Some(policy) = grounds.policy {
                 let guarding = policy.guarding(&name.path, &aliases, &mut counts)?.into_iter();
@@ -84,6 +87,13 @@ impl<'a> Demands<'a> {
             }
         }
         Ok(())
+    }
+
+    /// The one demand on it, where nothing else can come to count by itself.
+    pub(super) fn alone(&self) -> Option<&Guarded<'a>> {
+        let [guarded] = self.guarded.as_slice() else { return None };
+        let is_alone = !guarded.is_former && !self.is_linked && self.lock.is_none();
+        is_alone.then_some(guarded)
     }
 
     pub(super) fn are_none(&self) -> bool {
@@ -145,11 +155,11 @@ impl<'a> Demands<'a> {
 
 impl Guarded<'_> {
     /// The path that the rule has: what is told.
-    fn path(&self) -> TreePath {
+    pub(super) fn path(&self) -> TreePath {
         TreePath { tree: self.tree, path: self.guarding.path.clone() }
     }
 
-    fn level(&self) -> Option<Level> {
+    pub(super) fn level(&self) -> Option<Level> {
         self.guarding.rule.level()
     }
 

@@ -49,6 +49,13 @@ struct Shelf {
     identities: Beneath,
 }
 
+/// An attestation that was looked at, at hand: it is reached whatever becomes of its name.
+#[derive(Debug)]
+pub(super) struct Exhibit {
+    node: Node,
+    identity: Identity,
+}
+
 impl<'a> Evidence<'a> {
     /// Looks around the file at `relative`, which costs some system calls at each open of a guarded file:
     /// nothing is opened but the directories.
@@ -67,6 +74,14 @@ impl<'a> Evidence<'a> {
     /// What the evidence is: another as soon as any of it changes.
     pub(super) fn identities(&self) -> Vec<Beneath> {
         self.shelves.iter().map(|shelf| shelf.identities).collect()
+    }
+
+    /// All of it at hand.
+    ///
+    /// # Errors
+    /// It cannot be reached, or has changed.
+    pub(super) fn exhibits(&self) -> Result<Vec<Exhibit>, Unavailable> {
+        self.shelves.iter().flat_map(|shelf| shelf.exhibits(self.backing)).collect()
     }
 
     /// Whether it will be known by other identities when it changes from `now` on.
@@ -99,6 +114,19 @@ impl<'a> Evidence<'a> {
     }
 }
 
+/// The directories that the file at `relative` lies in or below, the root first; each is looked for when it is wanted.
+pub(super) fn directories_above<'a>(
+    backing: &'a dyn Backing,
+    relative: &'a Path,
+) -> impl Iterator<Item = Result<Node, Errno>> {
+    let directories: Vec<_> = relative.ancestors().skip(1).collect();
+    directories.into_iter().rev().map(|directory| directory_at(backing, directory))
+}
+
+fn directory_at(backing: &dyn Backing, path: &Path) -> Result<Node, Errno> {
+    if path == Path::new("") { backing.root() } else { backing.resolve(path) }
+}
+
 /// What statements call the file at `relative` in the tree `origin`.
 pub(super) fn path_of(origin: &Path, relative: &Path) -> String {
     spell(&origin.join(relative))
@@ -111,9 +139,7 @@ fn absolute(origin: &Path, directory: &Path) -> PathBuf {
 
 impl Shelf {
     fn at(backing: &dyn Backing, directory: &Path) -> Result<Self, Unavailable> {
-        let is_root = directory == Path::new("");
-        let node = if is_root { backing.root() } else { backing.resolve(directory) };
-        let Some(node) = if_there(node)? else {
+        let Some(node) = if_there(directory_at(backing, directory))? else {
             return Ok(Self { node: None, identities: [None; 2] });
         };
         let look = |name: &str| identity_of(backing, &node, name);
@@ -130,6 +156,21 @@ impl Shelf {
         identities.all(|identity| identity.settles_in(now).is_zero())
     }
 
+    fn exhibits(
+        &self,
+        backing: &dyn Backing,
+    ) -> impl Iterator<Item = Result<Exhibit, Unavailable>> {
+        let names = [MODEL_SIGNATURE_FILE, CLAIMS_FILE].into_iter().zip(self.identities);
+        let there = names.filter_map(|(name, identity)| Some((name, identity?)));
+        there.filter_map(move |(name, identity)| {
+            let node = backing.lookup(self.node.as_ref()?, name.as_ref()).map_err(unavailable);
+            Some(node.and_then(|node| {
+                check_identity(backing, node.as_fd(), &identity)?;
+                Ok(Exhibit { node, identity })
+            }))
+        })
+    }
+
     /// What lies there, in the order of the identities.
     fn read(&self, backing: &dyn Backing) -> Result<[Option<Vec<u8>>; 2], Unavailable> {
         let Some(node) = &self.node else { return Ok([None, None]) };
@@ -138,6 +179,12 @@ impl Shelf {
         };
         let [model, claims] = self.identities;
         Ok([read(MODEL_SIGNATURE_FILE, model, BUNDLE_MAX)?, read(CLAIMS_FILE, claims, CLAIMS_MAX)?])
+    }
+}
+
+impl Exhibit {
+    pub(super) fn is_unchanged(&self, backing: &dyn Backing) -> bool {
+        check_identity(backing, self.node.as_fd(), &self.identity).is_ok()
     }
 }
 

@@ -7,10 +7,13 @@ use super::{
     Admitted, GateParts, Patience, Wanted,
     admitted::Reason,
     demands::{Demands, Grounds},
+    evidence::directories_above,
     hashing::{Hash, Hashed, Hashing, NotHashed, Order},
     judging::{Asked, Judging},
     links::Links,
     retelling::Retelling,
+    standing::{Foundation, Naming, Standing},
+    surroundings::Season,
     verdict::{Refused, Stop},
     verity,
 };
@@ -30,6 +33,7 @@ pub(super) struct Guard {
     pub(super) links: Links,
     pub(super) retelling: Retelling,
     judging: Judging,
+    standing: Standing,
 }
 
 impl Guard {
@@ -40,6 +44,7 @@ impl Guard {
             links: Links::default(),
             retelling: Retelling::default(),
             judging: Judging::default(),
+            standing: Standing::default(),
         }
     }
 
@@ -62,13 +67,76 @@ impl Guard {
         if !self.is_needed() {
             return Ok(Admitted::without_look(Reason::Unguarded));
         }
+        if let Some(admitted) = self.admit_again(wanted, by) {
+            return Ok(admitted);
+        }
         for _ in 0..ATTEMPTS {
             match self.decide_once(wanted, patience, by) {
                 Err(Stop::Changed) => {}
-                decided => return decided,
+                decided => {
+                    return decided.inspect(|admitted| self.let_stand(wanted, admitted));
+                }
             }
         }
         Err(self.unverified(wanted.path(), NotHashed::Changed.to_string()))
+    }
+
+    /// What was admitted before and still is, as far as that is known without judging it.
+    fn admit_again(&self, wanted: &Wanted<'_>, by: &dyn Fn() -> Process) -> Option<Admitted> {
+        wanted.usage.filter(|usage| *usage == Usage::Reads)?;
+        let found = self.standing.of(wanted.tracked.key())?;
+        let (source, now) = (self.parts.source.as_ref(), self.parts.clock.now());
+        if !found.stands(wanted, (&self.standing, &self.links), (source, now)) {
+            return None;
+        }
+        let hashed = Hashed { digests: found.digests, outboard: None };
+        let hold = self.hold(wanted, (&found.identity, &hashed), by).ok()?;
+        Some(Admitted::found(Reason::Vouched(found.level), found.identity, &hashed).holding(hold))
+    }
+
+    /// What was admitted is admitted again without being judged, if it is opened more than once.
+    fn let_stand(&self, wanted: &Wanted<'_>, admitted: &Admitted) {
+        let is_read = wanted.usage == Some(Usage::Reads) && !admitted.is_verified();
+        if let (Reason::Vouched(Level::Stat | Level::Rehash), true, Some((identity, digests))) =
+            (admitted.reason, is_read, admitted.digests())
+            && self.standing.is_frequent(&identity)
+            && let Some(foundation) = self.foundation(wanted, (identity, digests))
+        {
+            self.standing.add(foundation);
+        }
+    }
+
+    /// What the admission of this content follows from. None where that cannot be said, or asked for again.
+    fn foundation(
+        &self,
+        wanted: &Wanted<'_>,
+        (identity, digests): (Identity, Digests),
+    ) -> Option<Foundation> {
+        // Each before what follows from it is looked at.
+        let names = Naming::of(wanted, &self.links);
+        let stat = wanted.opened.stat().ok()?;
+        let patience = Patience::None;
+        let demands = self.demands(wanted, &stat, patience).ok()?;
+        let guarded = demands.alone()?;
+        let (name, level) = (guarded.path(), guarded.level()?);
+        let season = self.watch_around(wanted, &name)?;
+        let (source, now) = (self.parts.source.as_ref(), self.parts.clock.now());
+        let content = Content::new(digests, identity.size);
+        let asked = Asked { wanted, content, source, now, patience };
+        let ground = self.judging.ground(guarded.guarding.rule, &name, &asked)?;
+        Some(Foundation { identity, digests, level, names, season, ground })
+    }
+
+    /// Watches the directories above the file of this name from now on. Each is looked for when the one that it lies in
+    /// is watched, so that another one cannot take its place unnoticed.
+    fn watch_around(&self, wanted: &Wanted<'_>, name: &TreePath) -> Option<Season> {
+        let (relative, surroundings) = (name.relative(), &self.standing.surroundings);
+        let mut season = None;
+        for directory in directories_above(wanted.opened.backing.as_ref(), &relative) {
+            surroundings.watch(&directory.ok()?).ok()?;
+            season = season.or_else(|| surroundings.season());
+        }
+        season.filter(|season| surroundings.season() == Some(*season))
     }
 
     /// The checks in the order of this module's parent.

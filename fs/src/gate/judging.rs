@@ -3,17 +3,20 @@
 
 use std::{
     panic::{self, AssertUnwindSafe},
+    path::Path,
     sync::Arc,
 };
 
-use attestfs_attestation::{Admission, Content, PolicyRefusal, Question, Refusal, Rule};
+use attestfs_attestation::{
+    Admission, Content, PolicyRefusal, Question, Refusal, Rule, Unavailable,
+};
 use attestfs_digest::Sha256;
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 
 use super::{
     demands::Guarded,
-    evidence::{Beneath, Evidence, Library, path_of},
+    evidence::{Beneath, Evidence, Exhibit, Library, path_of},
     recent::Recent,
     verdict::Stop,
     wanted::{Patience, Wanted},
@@ -55,6 +58,15 @@ struct Judgement {
     until: Timestamp,
 }
 
+/// On what a name was found to be attested, when somebody looked.
+#[derive(Debug)]
+pub(super) struct Ground {
+    pub(super) objections: u64,
+    pub(super) exhibits: Vec<Exhibit>,
+    pub(super) made: Timestamp,
+    pub(super) until: Timestamp,
+}
+
 pub(super) type Outcome = Result<Arc<Admission>, Refusal>;
 
 impl Default for Judging {
@@ -82,22 +94,22 @@ impl Judging {
         Ok(judged.map(|_admission| ()))
     }
 
+    /// On what a name is attested, if it was judged before and still is.
+    pub(super) fn ground(&self, rule: &Rule, name: &TreePath, asked: &Asked<'_>) -> Option<Ground> {
+        let relative = name.relative();
+        let (evidence, case) = look(rule, name, &relative, asked).ok()?;
+        let Judgement { outcome, made, until, .. } = self.judgements.lock().get(&case)?;
+        outcome.ok()?;
+        let exhibits = evidence.exhibits().ok()?;
+        Some(Ground { objections: case.objections, exhibits, made, until })
+    }
+
     fn judge_name(&self, rule: &Rule, name: &TreePath, asked: &Asked<'_>) -> Result<Outcome, Stop> {
         let Asked { wanted, content, source, now, patience } = *asked;
         let relative = name.relative();
-        let backing = wanted.opened.backing.as_ref();
-        let looked = Evidence::around(backing, &relative)
-            .and_then(|evidence| Ok((evidence, source.objections()?)));
-        let (evidence, objections) = match looked {
+        let (evidence, case) = match look(rule, name, &relative, asked) {
             Ok(looked) => looked,
             Err(unavailable) => return Ok(Err(unavailable.into())),
-        };
-        let case = Case {
-            rule: rule.number(),
-            name: name.clone(),
-            content: content.sha256(),
-            objections,
-            evidence: evidence.identities(),
         };
         let known = self.judgements.lock().get(&case);
         let known = known.filter(|judgement| judgement.counts_at(now));
@@ -127,6 +139,24 @@ impl Judging {
         }
         Ok(outcome)
     }
+}
+
+/// Looks at all that a judgement depends on.
+fn look<'a>(
+    rule: &Rule,
+    name: &TreePath,
+    relative: &'a Path,
+    asked: &Asked<'a>,
+) -> Result<(Evidence<'a>, Case), Unavailable> {
+    let evidence = Evidence::around(asked.wanted.opened.backing.as_ref(), relative)?;
+    let case = Case {
+        rule: rule.number(),
+        name: name.clone(),
+        content: asked.content.sha256(),
+        objections: asked.source.objections()?,
+        evidence: evidence.identities(),
+    };
+    Ok((evidence, case))
 }
 
 impl Judgement {

@@ -21,6 +21,8 @@ struct Known {
     count: usize,
     /// When there last were more that counted than are remembered.
     overflow: Option<Moment>,
+    /// How many there ever were.
+    additions: u64,
 }
 
 impl Links {
@@ -41,7 +43,14 @@ impl Links {
         let before = links.len();
         let last = links.entry(link).or_default();
         *last = followed.or(*last);
-        known.count += links.len() - before;
+        let added = links.len() - before;
+        known.count += added;
+        known.additions += added as u64;
+    }
+
+    /// As long as it is the same, there is no path to anything that there was not before.
+    pub(super) fn additions(&self) -> u64 {
+        self.0.lock().additions
     }
 
     /// It leads there no more.
@@ -95,7 +104,8 @@ impl Known {
         });
         self.count = self.links.values().map(HashMap::len).sum();
         if self.count > LINKS_MAX / 2 {
-            *self = Self { overflow: Some(Moment::now()), ..Self::default() };
+            let additions = self.additions;
+            *self = Self { overflow: Some(Moment::now()), additions, ..Self::default() };
         }
     }
 

@@ -30,6 +30,8 @@ mod links;
 mod permit;
 mod recent;
 mod retelling;
+mod standing;
+mod surroundings;
 mod verdict;
 mod verity;
 mod waiters;

@@ -27,7 +27,7 @@ pub(crate) use content::Content;
 pub(crate) use credentials::Credentials;
 pub(crate) use following::Haste;
 pub(crate) use grace::Grace;
-pub(crate) use holders::{Holder, InTheWay, Usage};
+pub(crate) use holders::{Holder, InTheWay, Owner, Usage};
 pub(crate) use line::Place;
 pub(crate) use process::{Caller, Processes};
 pub(crate) use queue::Queue;

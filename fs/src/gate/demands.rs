@@ -238,7 +238,9 @@ mod tests {
         let (origin, sightings) = (directory.path(), Sightings::default());
         let (run, tracked, opened, usage) = (&run, &tracked, &opened, None);
         let grace = Grace::Denied;
-        let wanted = &Wanted { run, tracked, opened, origin, usage, grace, sightings };
+        let is_contested = true;
+        let wanted =
+            &Wanted { run, tracked, opened, origin, usage, is_contested, grace, sightings };
         let guarded = |patience| {
             let lock = None;
             let grounds = Grounds { policy: Some(&policy), lock, links: &links, wanted, patience };

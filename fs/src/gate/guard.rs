@@ -238,7 +238,8 @@ impl Guard {
             let in_the_way = tracked.in_the_way_of(Usage::Reads, owner);
             return in_the_way.map_or(Ok(None), |in_the_way| Err(stop(&in_the_way)));
         };
-        let holder = Holder { owner, by: by() };
+        let by = wanted.is_contested.then(by).unwrap_or_default();
+        let holder = Holder { owner, by };
         // A change of others lies before, and is seen, or asks for those who hold the file.
         let _order = tracked.in_order();
         let hold = tracked.hold(usage, holder).map_err(|in_the_way| stop(&in_the_way))?;

@@ -25,6 +25,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) origin: &'a Path,
     /// How the file is to be held open. Not at all by whoever only wants to know what the gate says.
     pub(crate) usage: Option<Usage>,
+    /// Whether somebody may be told by whom it is held: not on a read-only mount, where nobody is ever in the way.
+    pub(crate) is_contested: bool,
     /// How long whoever is in the way of that is waited for.
     pub(crate) grace: Grace,
     pub(crate) sightings: Sightings,
@@ -156,7 +158,8 @@ mod tests {
         let (origin, sightings) = (directory.path(), Sightings::default());
         let (run, tracked, opened, usage) = (&run, &tracked, &opened, None);
         let grace = Grace::Denied;
-        let wanted = Wanted { run, tracked, opened, origin, usage, grace, sightings };
+        let is_contested = true;
+        let wanted = Wanted { run, tracked, opened, origin, usage, is_contested, grace, sightings };
         let look = || -> Vec<String> {
             let names = wanted.look(&stat, &links).unwrap().names.into_iter();
             let aliased = |aliases: Vec<Alias>| aliases.into_iter().map(|alias| alias.path);

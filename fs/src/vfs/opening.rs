@@ -535,7 +535,8 @@ impl Vfs {
         let origin: &Path = &self.options.origin;
         let (run, tracked) = (&regular.tenure.run, &regular.tracked);
         let (grace, sightings) = (Grace::Denied, Sightings::default());
-        Wanted { run, tracked, opened, origin, usage, grace, sightings }
+        let is_contested = !self.options.read_only;
+        Wanted { run, tracked, opened, origin, usage, is_contested, grace, sightings }
     }
 
     /// Whether a file may be changed. Tells why not.

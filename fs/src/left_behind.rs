@@ -5,7 +5,16 @@
 //! that set it: an open file description lock (`fcntl_locking(2)`) on one byte beyond all content, whose offset says
 //! who served it. Whoever has the file open can ask for it, in all namespaces.
 
-use std::{collections::BTreeSet, fs, io, ops::Range, os::fd::AsFd, sync::OnceLock};
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    ops::Range,
+    os::fd::AsFd,
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
 
 use nix::fcntl::{FcntlArg, fcntl};
 
@@ -44,6 +53,7 @@ impl Server {
     /// The filesystem knows no such locks, or somebody has locked all of the file.
     pub(crate) fn mark(self, file: impl AsFd) -> io::Result<()> {
         let set = |kind| fcntl(&file, FcntlArg::F_OFD_SETLK(&lock(kind, &self.byte())));
+        HAS_MARKED.store(true, Relaxed);
         match set(READ) {
             // It is open for writing only.
             Err(nix::Error::EBADF) => set(WRITE)?,
@@ -77,7 +87,7 @@ impl Server {
 /// Whether somebody may write to this open file past a process that is not this one, be it alive or not. Who does so past this
 /// one is known without.
 pub fn is_written_past_others(file: impl AsFd) -> bool {
-    match Server::this().map(Server::byte) {
+    match Server::this().filter(|_| HAS_MARKED.load(Relaxed)).map(Server::byte) {
         Some(own) => {
             is_locked(&file, &(ALL.start..own.start)) || is_locked(&file, &(own.end..ALL.end))
         }
@@ -100,6 +110,9 @@ pub fn numbers_left_behind() -> io::Result<BTreeSet<u64>> {
     }
     Ok(numbers)
 }
+
+/// Whether this process has ever marked a file: each open asks, and twice only where that is so.
+static HAS_MARKED: AtomicBool = AtomicBool::new(false);
 
 /// Whether another open file has locked some of these bytes. Not where the filesystem knows no such locks: then nobody
 /// was let write past anybody.

@@ -111,7 +111,7 @@ impl Service {
 
 /// Threads that rest as long as nothing hangs. Each takes 16 MiB of addresses for requests to come, and of memory what the
 /// largest of them filled.
-const SPARE_THREADS: usize = 29;
+const SPARE_THREADS: usize = 13;
 
 #[derive(Clone, Debug)]
 struct Adapter {

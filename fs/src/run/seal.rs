@@ -18,7 +18,7 @@ use super::{
     queue::Queue,
     run::{Opened, Run},
     tracked::Tracked,
-    trailing::{Trail, Work, trail, work},
+    trailing::{Trail, Work, complete, trail},
 };
 use crate::{
     backing::Stat,
@@ -69,7 +69,7 @@ impl Sealer {
     pub(super) fn start(run: &Arc<Run>) {
         for _ in 0..run.limits.seal_threads.max(1) {
             let (jobs, weak) = (Arc::clone(&run.sealer.jobs), Arc::downgrade(run));
-            thread::spawn(move || work(&jobs, &weak));
+            thread::spawn(move || complete(&jobs, &weak));
             let (trails, weak) = (Arc::clone(&run.sealer.trails), Arc::downgrade(run));
             thread::spawn(move || trail(&trails, &weak));
         }

@@ -1,6 +1,9 @@
 //! The threads that read behind the writers of a run, and complete the digests of what nobody writes any more.
 
-use std::sync::{Arc, Weak};
+use std::{
+    sync::{Arc, Weak},
+    thread,
+};
 
 use attestfs_digest::{Chain, feed_all};
 
@@ -29,10 +32,11 @@ pub(super) struct Trail {
 }
 
 /// Reads behind writers until the queue is closed, or the run is gone. Whoever writes goes first: the processors are
-/// theirs where there are too few.
+/// theirs where there are too few. To be nice is not enough for that. Also a nice thread runs until its slice is over, which
+/// is longer than a write takes: so whoever waits for this processor is given it after each step.
 pub(super) fn trail(jobs: &Queue<Work>, run: &Weak<Run>) {
     be_nice();
-    work(jobs, run);
+    work(jobs, run, STEP_BYTES_BEHIND, thread::yield_now);
 }
 
 /// Has this thread give way to all others.
@@ -44,8 +48,13 @@ pub(super) fn be_nice() {
     }
 }
 
-/// Works until the queue is closed, or the run is gone.
-pub(super) fn work(jobs: &Queue<Work>, run: &Weak<Run>) {
+/// Completes digests until the queue is closed, or the run is gone.
+pub(super) fn complete(jobs: &Queue<Work>, run: &Weak<Run>) {
+    work(jobs, run, STEP_BYTES, || {});
+}
+
+/// Calls `pause` after each step.
+fn work(jobs: &Queue<Work>, run: &Weak<Run>, step_bytes: usize, pause: impl Fn()) {
     let mut lanes = Lanes::default();
     loop {
         let taken = match LANES_MAX - lanes.0.len() {
@@ -56,8 +65,9 @@ pub(super) fn work(jobs: &Queue<Work>, run: &Weak<Run>) {
         for work in taken {
             lanes.begin(&run, work);
         }
-        lanes.step();
+        lanes.step(step_bytes);
         lanes.end_what_is_over(&run);
+        pause();
     }
 }
 
@@ -89,9 +99,10 @@ impl Lanes {
         }
     }
 
-    /// Each goes on by a piece.
-    fn step(&mut self) {
-        self.0.iter_mut().for_each(Lane::read);
+    /// Each goes on by a piece: the smaller, the more there are, so that a step takes about as long.
+    fn step(&mut self, bytes: usize) {
+        let piece = (bytes / self.0.len().max(1)).max(PIECE_BYTES_MIN);
+        self.0.iter_mut().for_each(|lane| lane.read(piece));
         let mut pieces: Vec<(&mut Chain, &[u8])> =
             self.0.iter_mut().map(|lane| (&mut lane.trail.chain, &lane.piece[..])).collect();
         feed_all(&mut pieces);
@@ -122,11 +133,11 @@ impl Lane {
     }
 
     /// What cannot be read is left to the one who completes the digests, and tells why.
-    fn read(&mut self) {
+    fn read(&mut self, most: usize) {
         let Trail { opened, chain, .. } = &self.trail;
         let wanted = chain.wanted();
-        let length = usize::try_from(wanted.end - wanted.start).unwrap_or(PIECE_BYTES);
-        self.piece.resize(length.min(PIECE_BYTES), 0);
+        let length = usize::try_from(wanted.end - wanted.start).unwrap_or(most);
+        self.piece.resize(length.min(most), 0);
         let read = opened.backing.read_at(&opened.file, &mut self.piece, wanted.start);
         self.piece.truncate(read.unwrap_or(0));
         meter().hashed(HashedFor::SEAL, self.piece.len() as u64);
@@ -150,5 +161,11 @@ const NICE: i32 = 10;
 /// Lanes of the widest vector for SHA-256.
 const LANES_MAX: usize = 16;
 
-/// Read at a time.
-const PIECE_BYTES: usize = 1 << 20;
+/// Read in one step.
+const STEP_BYTES: usize = 1 << 20;
+
+/// Hashed in some 150 microseconds: so much longer a writer may have to wait for a processor.
+const STEP_BYTES_BEHIND: usize = 256 << 10;
+
+/// Read of one file at a time at the least: to read less costs as much.
+const PIECE_BYTES_MIN: usize = 64 << 10;

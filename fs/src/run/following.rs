@@ -102,9 +102,10 @@ impl<J> Following<J> {
         Some(next)
     }
 
-    /// Whether something waits until the SHA-256 is back.
+    /// Whether something waits until the SHA-256 is back. As long as a write is hashed nothing does, and whoever asks
+    /// does not wait for it.
     pub(super) fn is_waited_for(&self) -> bool {
-        self.0.lock().next.is_some()
+        self.0.try_lock().is_some_and(|state| state.next.is_some())
     }
 
     /// Whether the digests are known and nothing has to be read.
@@ -133,6 +134,8 @@ const TRAIL_BYTES: u64 = 4 << 20;
 
 #[cfg(test)]
 mod tests {
+    use std::{sync::mpsc, thread, time::Duration};
+
     use attestfs_digest::digests;
 
     use super::*;
@@ -186,6 +189,19 @@ mod tests {
         assert_eq!(following.when_back(8), Some(8));
         assert!(following.is_complete());
         assert_eq!(finish(&following, &bytes), digests(&bytes[..], 6 << 20).unwrap());
+    }
+
+    #[test]
+    fn who_reads_behind_does_not_wait_for_a_write_that_is_hashed() {
+        let following = written(&bytes(6 << 20));
+        let (told, hears) = mpsc::channel();
+        thread::scope(|threads| {
+            let hashing = following.0.lock();
+            threads.spawn(|| told.send(following.is_waited_for()));
+            let answer = hears.recv_timeout(Duration::from_secs(10));
+            drop(hashing);
+            assert_eq!(answer, Ok(false));
+        });
     }
 
     #[test]

@@ -4,11 +4,13 @@ use std::{
     fs::{self, File, FileTimes, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
     os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink},
+    path::{Path, PathBuf},
     process::Command,
     thread,
     time::{Duration, UNIX_EPOCH},
 };
 
+use attestfs_fs::{Inputs, Limits};
 use rustix::{
     fs::{CWD, FallocateFlags, Mode, OFlags, RenameFlags, XattrFlags},
     io::Errno,
@@ -81,6 +83,29 @@ fn hard_links_are_one_file() {
     fs::remove_file(scratch.path("a")).unwrap();
     assert_eq!(fs::read(scratch.path("b")).unwrap(), b"x");
     assert_eq!(scratch.check_digests().keys().collect::<Vec<_>>(), ["b"]);
+}
+
+// `pathconf` does not say how many: the C library answers by the type of the filesystem, and knows ours not.
+#[test]
+fn a_file_has_as_many_links_as_the_store_gives_it() {
+    if !can_mount() {
+        return;
+    }
+    let prepare = |store: &Path| {
+        fs::write(store.join("file"), b"x").unwrap();
+        let link = |number: &u32| fs::hard_link(store.join("file"), store.join(number.to_string()));
+        (1..LINKS_OF_EXT4).take_while(|number| link(number).is_ok()).for_each(drop);
+    };
+    let scratch = Scratch::with(prepare, Inputs::Opened, Limits::default(), |backing| backing);
+    let link = |directory: PathBuf| {
+        let linked = fs::hard_link(directory.join("file"), directory.join("one more"));
+        linked.map_err(|error| error.raw_os_error())
+    };
+    let through = link(scratch.path(""));
+    if through.is_ok() {
+        fs::remove_file(scratch.stored("one more")).unwrap();
+    }
+    assert_eq!(through, link(scratch.stored("")));
 }
 
 #[test]
@@ -391,3 +416,6 @@ fn an_unmount_while_requests_are_under_way_is_an_end_like_others() {
         closing.join().unwrap();
     }
 }
+
+/// Most others have no limit that anybody comes to.
+const LINKS_OF_EXT4: u32 = 65_000;

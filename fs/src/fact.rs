@@ -27,6 +27,16 @@ impl TreePath {
         PathBuf::from(OsString::from_vec(unescaped(&self.path)))
     }
 
+    /// Bytes that the path takes in a line of JSON.
+    pub(crate) fn line_bytes(&self) -> usize {
+        let bytes = |character| match character {
+            '"' | '\\' => 2,
+            '\0'..' ' => r"\u0000".len(),
+            _ => character.len_utf8(),
+        };
+        self.path.chars().map(bytes).sum()
+    }
+
     /// For a file whose directories were moved about below the mount so that no path leads to it.
     pub(crate) fn nowhere() -> Self {
         Self { tree: 0, path: "?".to_owned() }
@@ -174,7 +184,8 @@ pub enum Fact {
         digests: Digests,
         /// The name now, of several the one that was seen last; none when the file is unlinked.
         path: Option<TreePath>,
-        /// The other names that passed through the mount: hard links.
+        /// The other names that passed through the mount: hard links. More of them may follow in
+        /// [`Fact::AlsoNamed`].
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         also: Vec<TreePath>,
     },
@@ -188,6 +199,14 @@ pub enum Fact {
         path: Option<TreePath>,
         /// As in [`Fact::Sealed`].
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        also: Vec<TreePath>,
+    },
+    /// More of the names with which this version was just told as [`Fact::Sealed`] or
+    /// [`Fact::Unsealed`]: those that found no place there. Other files may be told of in between.
+    AlsoNamed {
+        /// As in [`Fact::Written`].
+        version: RunVersion,
+        /// None that was told already.
         also: Vec<TreePath>,
     },
     /// The content of this version, which the run wrote, is gone: overwritten by this run as a later

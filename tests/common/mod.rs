@@ -76,9 +76,9 @@ impl Facts {
                 Fact::OpenedAs { version, .. }
                 | Fact::Hashed { version, .. }
                 | Fact::NotHashed { version, .. } => found.contains(version),
-                Fact::Sealed { version, .. } | Fact::Unsealed { version, .. } => {
-                    written.contains(version)
-                }
+                Fact::Sealed { version, .. }
+                | Fact::Unsealed { version, .. }
+                | Fact::AlsoNamed { version, .. } => written.contains(version),
                 Fact::Gone { version } => written.remove(version),
                 Fact::Refused { .. } | Fact::Removed { .. } => true,
             };
@@ -93,8 +93,13 @@ impl Facts {
             match fact {
                 Fact::Sealed { version, digests, path, also, .. } => {
                     let paths = path.into_iter().chain(also);
-                    let told: Vec<_> = paths.map(|path| (path.path, digests)).collect();
-                    last.insert(version, told);
+                    let told: Vec<_> = paths.map(|path| path.path).collect();
+                    last.insert(version, (digests, told));
+                }
+                Fact::AlsoNamed { version, also } => {
+                    if let Some((_, told)) = last.get_mut(&version) {
+                        told.extend(also.into_iter().map(|path| path.path));
+                    }
                 }
                 Fact::Gone { version } | Fact::Unsealed { version, .. } => {
                     last.remove(&version);
@@ -102,7 +107,10 @@ impl Facts {
                 _ => {}
             }
         }
-        last.into_values().flatten().collect()
+        let by_name = |(digests, names): (Digests, Vec<String>)| {
+            names.into_iter().map(move |name| (name, digests))
+        };
+        last.into_values().flat_map(by_name).collect()
     }
 
     /// The materials by path, with their digests where they have one.

@@ -11,6 +11,7 @@ use crate::{
         Bundle, attestations, check_digests, check_model_signature, files_below, only_attestation,
     },
     lab::{Finish, Lab},
+    mounted::Mounted,
     needs,
 };
 
@@ -53,6 +54,23 @@ fn each_name_of_a_hard_linked_file_is_attested_and_verified() {
     check_subjects(&lab, &bundle, &files);
     let lineage = lab.attestfs(["lineage", "tree/b"]).succeed();
     assert!(lineage.contains("(+2 names)"), "{lineage}");
+}
+
+/// More than one line of a journal has room for.
+#[test]
+fn each_of_very_many_names_of_a_file_is_attested() {
+    let Some(lab) = Lab::new() else { return };
+    let mounted = Mounted::new(&lab, "tree", "mnt", &["--stage", "link"]);
+    let name = |number: usize| format!("{number:0>150}");
+    fs::write(mounted.path.join(name(0)), "x").unwrap();
+    for number in 1..1000 {
+        fs::hard_link(mounted.path.join(name(0)), mounted.path.join(name(number))).unwrap();
+    }
+    mounted.umount(&[]).succeed();
+    let subjects = only_attestation(&lab.state()).subjects(&lab.state());
+    let files: Vec<_> = (0..1000).map(|number| lab.path("tree").join(name(number))).collect();
+    assert_eq!(subjects.into_keys().collect::<Vec<_>>(), files);
+    lab.verify("tree").succeed();
 }
 
 #[test]

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests, which may fail")]
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     os::unix::fs::FileExt,
     process::Command,
@@ -145,6 +146,26 @@ fn the_names_of_a_file_that_has_very_many_are_told_once_when_the_run_comes_to_re
         .collect();
     assert_eq!(told.last(), Some(&500));
     assert!(told.iter().sum::<usize>() < 5000, "{told:?}");
+}
+
+/// A recorder need not take down facts of any length.
+#[test]
+fn of_a_file_that_has_very_many_names_no_fact_tells_too_many_at_a_time() {
+    if !can_mount() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let name = |number: usize| format!("{number:0>200}");
+    fs::write(scratch.path("file"), b"x").unwrap();
+    for number in 0..1000 {
+        fs::hard_link(scratch.path("file"), scratch.path(&name(number))).unwrap();
+    }
+    scratch.quiesce();
+    let told: BTreeSet<_> = scratch.facts.sealed().into_keys().collect();
+    let linked = (0..1000).map(name).chain(["file".to_owned()]).collect();
+    assert_eq!(told, linked);
+    let bytes = |fact: &Fact| serde_json::to_vec(fact).unwrap().len();
+    assert!(scratch.facts.all().iter().map(bytes).max().unwrap() < 64 << 10);
 }
 
 #[test]

@@ -85,6 +85,7 @@ impl Recording<'_, '_> {
             Fact::Unsealed { version, unsealed, path, also } => {
                 self.unsealed(*version, unsealed, Names { path: path.as_ref(), also })
             }
+            Fact::AlsoNamed { version, also } => self.also_named(*version, also),
             Fact::Gone { version } => self.gone(*version),
             Fact::Refused { path, .. } => self.refused(path, fact),
             Fact::Removed { file, .. } => Ok(self.removed(file)?),
@@ -235,6 +236,16 @@ impl Recording<'_, '_> {
         self.put_edge(name, Edge::Wrote(edge))
     }
 
+    fn also_named(&mut self, name: RunVersion, also: &[TreePath]) -> Result<(), Obstacle> {
+        let mut edge = self.wrote_edge(name)?;
+        let mut version = self.transaction.version(edge.version)?;
+        version.also.extend(self.all_absolute(also)?);
+        self.transaction.put_version(edge.version, &version)?;
+
+        edge.also.extend_from_slice(also);
+        self.put_edge(name, Edge::Wrote(edge))
+    }
+
     fn gone(&mut self, name: RunVersion) -> Result<(), Obstacle> {
         let id = self.wrote_edge(name)?.version;
         let mut version = self.transaction.version(id)?;
@@ -277,10 +288,14 @@ impl Recording<'_, '_> {
         if let Some(path) = path {
             version.path = self.absolute(path)?;
         }
-        version.also = also.iter().map(|name| self.absolute(name)).collect::<Result<_, _>>()?;
+        version.also = self.all_absolute(also)?;
         edge.path = path.cloned();
         edge.also = also.to_vec();
         Ok(())
+    }
+
+    fn all_absolute(&self, paths: &[TreePath]) -> Result<Vec<String>, FactProblem> {
+        paths.iter().map(|path| self.absolute(path)).collect()
     }
 
     fn absolute(&self, path: &TreePath) -> Result<String, FactProblem> {
@@ -361,6 +376,7 @@ fn subject_of(fact: &Fact) -> Option<RunVersion> {
         | Fact::Written { version, .. }
         | Fact::Sealed { version, .. }
         | Fact::Unsealed { version, .. }
+        | Fact::AlsoNamed { version, .. }
         | Fact::Gone { version } => Some(*version),
         Fact::Refused { .. } | Fact::Removed { .. } => None,
     }

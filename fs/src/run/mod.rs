@@ -15,6 +15,7 @@ mod quiesce;
 #[expect(clippy::module_inception, reason = "the room is named after what it holds")]
 mod run;
 mod seal;
+mod telling;
 mod tracked;
 mod trailing;
 mod verification;

@@ -21,6 +21,7 @@ use super::{
     holders::Owner,
     material::Materials,
     seal::{Follower, Sealer},
+    telling::pieces,
     tracked::Tracked,
 };
 use crate::{
@@ -455,7 +456,13 @@ impl Run {
         match content.state {
             State::Sealed { version, identity, digests } => {
                 let (path, also) = tell_names(tracked, content);
-                self.recorder.record(Fact::Sealed { version, identity, digests, path, also });
+                self.tell_output(version, also, |also| Fact::Sealed {
+                    version,
+                    identity,
+                    digests,
+                    path,
+                    also,
+                });
             }
             State::Hashed { version, identity, digests } => {
                 self.recorder.record(Fact::Hashed { version, identity, digests });
@@ -480,7 +487,19 @@ impl Run {
         unsealed: Unsealed,
     ) {
         let (path, also) = tell_names(tracked, content);
-        self.recorder.record(Fact::Unsealed { version, unsealed, path, also });
+        self.tell_output(version, also, |also| Fact::Unsealed { version, unsealed, path, also });
+    }
+
+    /// One fact with as many other names as it has room for, and those that are left in more facts.
+    fn tell_output(
+        &self,
+        version: RunVersion,
+        also: Vec<TreePath>,
+        fact: impl FnOnce(Vec<TreePath>) -> Fact,
+    ) {
+        let mut pieces = pieces(also);
+        self.recorder.record(fact(pieces.next().unwrap_or_default()));
+        pieces.for_each(|also| self.recorder.record(Fact::AlsoNamed { version, also }));
     }
 
     pub(super) fn not_hashed(&self, version: RunVersion, unknown: Unknown) {

@@ -439,6 +439,7 @@ impl World {
                 self.edge_mut(run, *version).unsealed = Some(unsealed.clone());
                 self.set_content(id, None);
             }
+            Fact::AlsoNamed { version, also } => self.add_names(run, *version, also)?,
             Fact::Gone { version } => {
                 self.edge(run, *version, Role::Wrote)?;
                 self.edge_mut(run, *version).gone = true;
@@ -660,6 +661,17 @@ impl World {
             version.path = last;
         }
         Ok(())
+    }
+
+    fn add_names(
+        &mut self,
+        run: &RunId,
+        name: RunVersion,
+        also: &[TreePath],
+    ) -> Result<(), BadFact> {
+        let edge = self.edge(run, name, Role::Wrote)?;
+        let (path, also) = (edge.path.clone(), [&edge.also, also].concat());
+        self.set_names(run, name, path.as_ref(), &also)
     }
 
     fn absolute(&self, run: &RunId, path: &TreePath) -> Result<String, FactProblem> {

@@ -137,8 +137,13 @@ impl Content {
             identity: self.identity(),
             digests: self.digests(),
             path: Some(self.path()),
-            also: links.iter().map(|name| TreePath { tree: 0, path: (*name).to_owned() }).collect(),
+            also: paths(links),
         }
+    }
+
+    /// More of the names that it was sealed with.
+    pub(crate) fn also_named(version: u64, links: &[&str]) -> Fact {
+        Fact::AlsoNamed { version: RunVersion(version), also: paths(links) }
     }
 
     pub(crate) fn unsealed(self, version: u64, unsealed: Unsealed) -> Fact {
@@ -165,6 +170,10 @@ impl Content {
     pub(crate) fn gone(version: u64) -> Fact {
         Fact::Gone { version: RunVersion(version) }
     }
+}
+
+fn paths(names: &[&str]) -> Vec<TreePath> {
+    names.iter().map(|name| TreePath { tree: 0, path: (*name).to_owned() }).collect()
 }
 
 /// A run as it happens. Each fact is one byte of its journal.

@@ -70,6 +70,7 @@ fn more(role: Role, word: u8, version: u64, content: Content) -> Fact {
         (Role::Wrote, 0) => content.unsealed(version, Unsealed::Sparse),
         (Role::Wrote, 1) => Content::gone(version),
         (Role::Wrote, 2) => content.sealed_with_links(version, &["link", "sub/link"]),
+        (Role::Wrote, 3) => Content::also_named(version, &["more", "sub/more"]),
         (Role::Wrote, _) => content.sealed(version),
     }
 }
@@ -121,7 +122,7 @@ fn operation() -> impl Strategy<Value = Operation> {
 
 fn step() -> impl Strategy<Value = Step> {
     let role = prop_oneof![2 => Just(Role::Read), 1 => Just(Role::Wrote)];
-    let more = (0..6_u8, 0..9_usize, content());
+    let more = (0..7_u8, 0..9_usize, content());
     prop_oneof![
         40 => (role, content()).prop_map(|(role, content)| Step::First { role, content }),
         3 => content().prop_map(|content| Step::Any(content.removed())),
@@ -133,7 +134,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// Few files, few contents, few names: what is rare in life meets often here.
 fn fact() -> impl Strategy<Value = Fact> {
-    (0..9, 1..6_u64, content()).prop_map(|(kind, version, content)| match kind {
+    (0..10, 1..6_u64, content()).prop_map(|(kind, version, content)| match kind {
         0 => content.opened(version),
         1 => content.hashed(version),
         2 => Content::not_hashed(version, Unknown::Changed),
@@ -142,6 +143,7 @@ fn fact() -> impl Strategy<Value = Fact> {
         5 => content.unsealed(version, Unsealed::Sparse),
         6 => content.removed(),
         7 => Content::opened_as(version, "link"),
+        8 => Content::also_named(version, &["more"]),
         _ => Content::gone(version),
     })
 }

@@ -238,6 +238,10 @@ fn an_output_has_all_the_names_that_the_run_gave_it() {
         let expected = |names: &str, also: &str| (names.into(), "/lab/f1".into(), also.into());
         story.tell(&[content.written(1), content.sealed_with_links(1, &["b", "sub/a"])]);
         assert_eq!(names(store, &story), expected("f1 b sub/a", "/lab/b /lab/sub/a"));
+        story.tell(&[Content::also_named(1, &["c"])]);
+        story.tell(&[Content::also_named(1, &["sub/d"])]);
+        let all = expected("f1 b sub/a c sub/d", "/lab/b /lab/sub/a /lab/c /lab/sub/d");
+        assert_eq!(names(store, &story), all);
         story.tell(&[content.sealed_with_links(1, &["b"])]);
         assert_eq!(names(store, &story), expected("f1 b", "/lab/b"));
         story.tell(&[content.sealed(1)]);

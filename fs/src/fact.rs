@@ -27,6 +27,22 @@ impl TreePath {
         PathBuf::from(OsString::from_vec(unescaped(&self.path)))
     }
 
+    /// Whether facts tell it whole. If not, no system call takes it either: it was made piece by piece.
+    pub(crate) fn is_told_whole(&self) -> bool {
+        self.line_bytes() <= TOLD_BYTES_MAX
+    }
+
+    /// As facts tell it: where it begins and the last name, if it is too long.
+    pub(crate) fn told(self) -> Self {
+        if self.is_told_whole() {
+            return self;
+        }
+        let (above, name) = self.path.rsplit_once('/').unwrap_or_default();
+        let begin = &above[..above.floor_char_boundary(BEGIN_BYTES_MAX)];
+        let (begin, _) = begin.rsplit_once('/').unwrap_or_default();
+        Self { tree: self.tree, path: format!("{begin}/…/{name}") }
+    }
+
     /// Bytes that the path takes in a line of JSON.
     pub(crate) fn line_bytes(&self) -> usize {
         let bytes = |character| match character {
@@ -48,6 +64,24 @@ impl fmt::Display for TreePath {
         f.write_str(&self.path)
     }
 }
+
+/// Any path that system calls take has room: of one byte JSON makes six at the most.
+const TOLD_BYTES_MAX: usize = 6 * 4096;
+
+/// Of a path that is too long, what lies above this is told.
+const BEGIN_BYTES_MAX: usize = 1024;
+
+/// A sentence as facts tell it: cut if it is too long, for it may name several files.
+pub(crate) fn told_sentence(mut sentence: String) -> String {
+    if sentence.len() > SENTENCE_BYTES_MAX {
+        sentence.truncate(sentence.floor_char_boundary(SENTENCE_BYTES_MAX));
+        sentence.push('…');
+    }
+    sentence
+}
+
+/// Two of the longest names of files, and what is said of them.
+const SENTENCE_BYTES_MAX: usize = 4096;
 
 /// Who opened a file. An annotation: the mount, not the process, says which run it was.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -76,6 +110,9 @@ pub enum Unknown {
     /// Its apparent size exceeds the bound.
     #[error("its apparent size exceeds the bound for hashing")]
     TooLarge,
+    /// It has a path that is too long to be recorded.
+    #[error("its path is too long to be recorded")]
+    PathTooLong,
     /// The run ended (was killed) before its turn came.
     #[error("the run ended before it was hashed")]
     RunEnded,
@@ -101,6 +138,9 @@ pub enum Unsealed {
     /// read itself it does not vouch for.
     #[error("built on content that was not admitted: it has to be emptied first")]
     NotAdmitted,
+    /// All its paths are too long to be recorded: longer than what system calls take.
+    #[error("its path is too long to be recorded")]
+    PathTooLong,
     /// A write was answered, and then the backing store failed.
     #[error("a part of it could not be stored: {0}")]
     NotStored(String),
@@ -244,4 +284,37 @@ pub enum Fact {
         /// Who.
         by: Process,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(path: String) -> TreePath {
+        TreePath { tree: 1, path }
+    }
+
+    #[test]
+    fn a_path_that_system_calls_take_is_told_whole_whatever_is_in_it() {
+        for byte in [b'a', b'\n', b'\x01', b'"', b'\\', b'\xff'] {
+            let longest = path(escaped(&[byte; 4095]));
+            assert_eq!(longest.clone().told(), longest);
+        }
+    }
+
+    #[test]
+    fn of_a_path_that_is_too_long_the_beginning_and_the_name_are_told() {
+        let (directory, name) = (format!("{}/", "ä".repeat(127)), "\u{1}".repeat(255));
+        let long = path(directory.repeat(100) + &name);
+        let told = long.clone().told();
+        assert_eq!(told, path(directory.repeat(4) + "…/" + &name));
+        assert!(!long.is_told_whole() && told.is_told_whole());
+    }
+
+    #[test]
+    fn no_sentence_is_longer_than_is_read() {
+        let longest = "ä".repeat(SENTENCE_BYTES_MAX / 2);
+        assert_eq!(told_sentence(longest.clone()), longest);
+        assert_eq!(told_sentence(longest.clone() + "b"), longest + "…");
+    }
 }

@@ -253,6 +253,11 @@ impl Names {
         Some(self.current.remove(index).number)
     }
 
+    /// Whether it is unlinked.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.current.is_empty()
+    }
+
     /// The path by the name seen last.
     pub(crate) fn path(&self) -> Option<FilePath> {
         self.current.last()?.path()

@@ -2,11 +2,13 @@
 
 use std::fs;
 
+use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
 use serde_json::Value;
 
 use crate::{
     evidence::{check_digests, only_attestation},
     lab::{Finish, Lab},
+    mounted::Mounted,
 };
 
 #[test]
@@ -30,6 +32,36 @@ fn each_output_that_holds_an_open_file_names_it_as_left_out() {
         .map(|artifact| (artifact["leftOut"][0]["name"].as_str(), artifact["subjects"].as_u64()))
         .collect();
     assert_eq!(left_out, [(Some("part/log"), Some(2)), (Some("log"), Some(1))], "{ended:?}");
+}
+
+/// No system call can name it, and no line of a journal has room for it.
+#[test]
+fn an_output_whose_path_is_too_long_is_left_out_and_the_run_goes_on() {
+    let Some(lab) = Lab::new() else { return };
+    let mounted = Mounted::new(&lab, "tree", "mnt", &["--stage", "deep"]);
+    let directory = "d".repeat(250);
+    // Programs that other tests start meanwhile inherit nothing of it.
+    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = openat(CWD, &mounted.path, flags, Mode::empty()).unwrap();
+    let deepest = (0..600).fold(root, |above, _| {
+        mkdirat(&above, &directory, Mode::RWXU).unwrap();
+        openat(&above, &directory, flags, Mode::empty()).unwrap()
+    });
+    let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;
+    drop(openat(&deepest, "file", flags, Mode::RUSR).unwrap());
+    drop(deepest);
+    fs::write(mounted.path.join("weights"), "weights").unwrap();
+    mounted.umount(&[]).succeed();
+    let bundle = only_attestation(&lab.state());
+    assert_eq!(
+        bundle.subjects(&lab.state()).into_keys().collect::<Vec<_>>(),
+        [lab.path("tree/weights")]
+    );
+    let parameters = &bundle.statement["predicate"]["buildDefinition"]["internalParameters"];
+    let left_out = &parameters["leftOut"][0];
+    assert!(left_out["name"].as_str().unwrap().ends_with("ddd/…/file"), "{left_out}");
+    assert_eq!(left_out["reason"], "its path is too long to be recorded");
+    lab.verify("tree/weights").succeed();
 }
 
 #[test]

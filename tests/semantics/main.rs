@@ -4,6 +4,7 @@
 mod common;
 
 mod behind;
+mod deep;
 mod descriptors;
 mod digests;
 mod files;

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     backing::Node,
     error::Error,
-    fact::{Fact, Process, TreePath},
+    fact::{Fact, Process, TreePath, told_sentence},
     identity::Identity,
     meter::meter,
     port::{BundleSource, Clock, PublishedFile},
@@ -330,10 +330,10 @@ fn tell_news(guard: &Guard, run: &Run, refused: &Refused, by: &Process) {
     let now = guard.parts.clock.now();
     if guard.retelling.is_news(by.pid, &refused.path, &reason, now) {
         run.tell(Fact::Refused {
-            path: refused.path.clone(),
+            path: refused.path.clone().told(),
             sha256: refused.sha256(),
             check,
-            reason,
+            reason: told_sentence(reason),
             next_step: refused.refusal.next_step().to_owned(),
             enforced: refused.enforced,
             by: by.clone(),

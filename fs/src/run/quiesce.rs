@@ -150,7 +150,7 @@ impl Run {
             content.told_paths.clear();
         }
         drop(content);
-        paths.into_iter().next().map(|path| LeftOut { path, unsealed })
+        paths.into_iter().next().map(|path| LeftOut { path: path.told(), unsealed })
     }
 }
 

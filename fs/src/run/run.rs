@@ -21,7 +21,7 @@ use super::{
     holders::Owner,
     material::Materials,
     seal::{Follower, Sealer},
-    telling::pieces,
+    telling::Told,
     tracked::Tracked,
 };
 use crate::{
@@ -216,16 +216,25 @@ impl Run {
             State::Found => content.told_names = 0,
             State::Material { version, .. } | State::Hashed { version, .. } => {
                 let names = names_to_tell(tracked, &mut content);
-                return self.tell_other_names(version, names, opened);
+                return self.tell_other_names(&mut content, version, names, opened);
             }
             _ => return,
         }
         let mut names = names_to_tell(tracked, &mut content);
-        let Some(path) = names.next() else { return };
+        let path = names.next();
+        if path.is_none() && !tracked.has_names() {
+            return;
+        }
+        let is_told_whole = path.as_ref().is_some_and(TreePath::is_told_whole);
+        let path = path.map_or_else(TreePath::nowhere, TreePath::told);
         let version = self.next_version();
         content.state = State::Material { version, identity };
         self.recorder.record(Fact::Opened { version, identity, path, by: by() });
-        self.tell_other_names(version, names, opened);
+        if !is_told_whole {
+            self.leave_unhashed(&mut content, version);
+        }
+        self.tell_other_names(&mut content, version, names, opened);
+        let State::Material { .. } = content.state else { return };
         if let Some(digests) = known {
             content.state = State::Hashed { version, identity, digests };
             self.recorder.record(Fact::Hashed { version, identity, digests });
@@ -238,13 +247,30 @@ impl Run {
     /// A file of one link has the name that was told, whatever names it had before.
     fn tell_other_names(
         &self,
+        content: &mut Content,
         version: RunVersion,
         names: impl ExactSizeIterator<Item = TreePath>,
         opened: &Opened,
     ) {
-        if names.len() > 0 && opened.stat().is_ok_and(|stat| stat.statx.stx_nlink > 1) {
-            names.for_each(|path| self.recorder.record(Fact::OpenedAs { version, path }));
+        if names.len() == 0 || !opened.stat().is_ok_and(|stat| stat.statx.stx_nlink > 1) {
+            return;
         }
+        let mut are_told_whole = true;
+        for path in names {
+            are_told_whole &= path.is_told_whole();
+            self.recorder.record(Fact::OpenedAs { version, path: path.told() });
+        }
+        if !are_told_whole {
+            self.leave_unhashed(content, version);
+        }
+    }
+
+    /// A digest would be told of a path that is not the material's.
+    fn leave_unhashed(&self, content: &mut Content, version: RunVersion) {
+        if let Some(identity) = content.identity() {
+            content.state = State::Unhashed { identity };
+        }
+        self.not_hashed(version, Unknown::PathTooLong);
     }
 
     /// A file whose identity is another than the one its content is known by: somebody touched it
@@ -364,7 +390,7 @@ impl Run {
     fn tell_written(&self, tracked: &Tracked, content: &mut Content, by: &Process) -> RunVersion {
         let version = self.next_version();
         content.told_paths = tracked.paths();
-        let path = tracked.path_or_former().unwrap_or_else(TreePath::nowhere);
+        let path = tracked.told_path();
         let (file, by) = (tracked.key(), by.clone());
         self.recorder.record(Fact::Written { version, file, path, by });
         version
@@ -455,13 +481,12 @@ impl Run {
     pub(super) fn tell_again(&self, tracked: &Tracked, content: &mut Content) {
         match content.state {
             State::Sealed { version, identity, digests } => {
-                let (path, also) = tell_names(tracked, content);
-                self.tell_output(version, also, |also| Fact::Sealed {
-                    version,
-                    identity,
-                    digests,
-                    path,
-                    also,
+                self.tell_output(tracked, content, version, |Told { path, also, is_cut }| {
+                    if is_cut {
+                        Fact::Unsealed { version, unsealed: Unsealed::PathTooLong, path, also }
+                    } else {
+                        Fact::Sealed { version, identity, digests, path, also }
+                    }
                 });
             }
             State::Hashed { version, identity, digests } => {
@@ -486,20 +511,26 @@ impl Run {
         version: RunVersion,
         unsealed: Unsealed,
     ) {
-        let (path, also) = tell_names(tracked, content);
-        self.tell_output(version, also, |also| Fact::Unsealed { version, unsealed, path, also });
+        self.tell_output(tracked, content, version, |Told { path, also, .. }| Fact::Unsealed {
+            version,
+            unsealed,
+            path,
+            also,
+        });
     }
 
-    /// One fact with as many other names as it has room for, and those that are left in more facts.
+    /// One fact with as many names as it has room for, and those that are left in more facts.
     fn tell_output(
         &self,
+        tracked: &Tracked,
+        content: &mut Content,
         version: RunVersion,
-        also: Vec<TreePath>,
-        fact: impl FnOnce(Vec<TreePath>) -> Fact,
+        fact: impl FnOnce(Told) -> Fact,
     ) {
-        let mut pieces = pieces(also);
-        self.recorder.record(fact(pieces.next().unwrap_or_default()));
-        pieces.for_each(|also| self.recorder.record(Fact::AlsoNamed { version, also }));
+        content.told_paths = tracked.paths();
+        let (told, more) = Told::of(tracked, &content.told_paths);
+        self.recorder.record(fact(told));
+        more.for_each(|also| self.recorder.record(Fact::AlsoNamed { version, also }));
     }
 
     pub(super) fn not_hashed(&self, version: RunVersion, unknown: Unknown) {
@@ -526,13 +557,6 @@ fn names_to_tell(
     let (names, count) = tracked.paths_since(content.told_names);
     content.told_names = count;
     names.into_iter()
-}
-
-/// The names by which a fact is about to speak of the file: the one seen last, and the others.
-fn tell_names(tracked: &Tracked, content: &mut Content) -> (Option<TreePath>, Vec<TreePath>) {
-    content.told_paths = tracked.paths();
-    let mut paths = content.told_paths.iter().cloned();
-    (paths.next(), paths.collect())
 }
 
 impl Drop for Run {

@@ -1,11 +1,39 @@
-//! How much of what a file is called goes into one fact.
+//! What a fact says a file is called.
 
 use std::iter;
 
+use super::tracked::Tracked;
 use crate::fact::TreePath;
 
+/// What something that the run made is called.
+pub(super) struct Told {
+    /// The name that was seen last; none when it is unlinked.
+    pub(super) path: Option<TreePath>,
+    /// As many others as one fact has room for.
+    pub(super) also: Vec<TreePath>,
+    /// It has names, but all of them are too long, and this is what is told of one.
+    pub(super) is_cut: bool,
+}
+
+impl Told {
+    /// What is told of a file that is at these paths, and the names for more facts. Those that are too
+    /// long are only told where it has no other: nobody can ask for it by them.
+    pub(super) fn of(
+        tracked: &Tracked,
+        paths: &[TreePath],
+    ) -> (Self, impl Iterator<Item = Vec<TreePath>> + use<>) {
+        let mut names = paths.iter().filter(|path| path.is_told_whole()).cloned();
+        let path = names.next();
+        let mut more = pieces(names.collect());
+        let also = more.next().unwrap_or_default();
+        let is_cut = path.is_none() && tracked.has_names();
+        let path = if is_cut { Some(tracked.told_path()) } else { path };
+        (Self { path, also, is_cut }, more)
+    }
+}
+
 /// The names, as many at a time as one fact has room for.
-pub(super) fn pieces(names: Vec<TreePath>) -> impl Iterator<Item = Vec<TreePath>> {
+fn pieces(names: Vec<TreePath>) -> impl Iterator<Item = Vec<TreePath>> {
     let mut names = names.into_iter().peekable();
     iter::from_fn(move || {
         let first = names.next()?;

@@ -284,6 +284,16 @@ impl Tracked {
         self.names().path_or_former().map(TreePath::from)
     }
 
+    /// The same as a fact tells it.
+    pub(crate) fn told_path(&self) -> TreePath {
+        self.path_or_former().map_or_else(TreePath::nowhere, TreePath::told)
+    }
+
+    /// Whether it is not unlinked, be it that no path leads to it.
+    pub(super) fn has_names(&self) -> bool {
+        !self.names().is_empty()
+    }
+
     pub(crate) fn file_path(&self) -> Option<FilePath> {
         self.names().path()
     }

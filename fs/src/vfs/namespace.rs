@@ -18,7 +18,7 @@ use super::{
 use crate::{
     backing::{Node, Stat},
     error::Error,
-    fact::{Fact, Process, TreePath},
+    fact::{Fact, Process},
     gate::Admitted,
     identity::Identity,
     run::{Caller, Opened, Tracked},
@@ -341,7 +341,7 @@ impl Vfs {
         match self.gate.published(&stat.identity) {
             Ok(None) => {}
             Ok(Some(_)) => {
-                let path = tracked.path_or_former().unwrap_or_else(TreePath::nowhere);
+                let path = tracked.told_path();
                 let (file, by) = (tracked.key(), self.processes.of(caller));
                 tenure.run.tell(Fact::Removed { file, path, by });
             }

@@ -5,7 +5,7 @@ use rustix::io::Errno;
 /// Why a request is answered with an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// The backing store said no; its errno is passed on unchanged.
+    /// The backing store said no; its errno is passed on unchanged, unless it is about this process.
     #[error("the backing store: {0}")]
     Backing(#[from] Errno),
     /// The kernel named an inode that it does not hold a reference to.
@@ -56,6 +56,8 @@ impl Error {
     /// The errno that the caller sees.
     pub fn errno(self) -> i32 {
         let errno = match self {
+            // It is we who have no descriptor left: nothing that the caller closes would help.
+            Self::Backing(Errno::MFILE) => Errno::NFILE,
             Self::Backing(errno) => errno,
             Self::UnknownInode | Self::Lost => Errno::STALE,
             Self::UnknownHandle => Errno::BADF,

@@ -1,7 +1,7 @@
 //! Directories that are mounted for whoever comes.
 
 use std::{
-    fs,
+    fs::{self, File},
     io::{ErrorKind, Read, pipe, read_to_string},
     os::unix::fs::symlink,
     path::Path,
@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    io::Errno,
+    process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit},
+};
 
 use crate::{
     evidence::{INCOMPLETE_RUN, PROVENANCE, attestations, check_digests, only_attestation},
@@ -35,6 +38,24 @@ fn a_mount_shows_what_lies_behind_until_it_is_unmounted() {
     let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
     assert!(left.iter().all(|name| Path::new(name).extension().unwrap() == "log"), "{left:?}");
     assert!(attestations(&lab.state()).is_empty(), "nobody opened a stage");
+}
+
+#[test]
+fn who_opens_more_files_than_the_mount_may_is_not_told_that_they_are_his() {
+    let Some(lab) = Lab::new() else { return };
+    let mounted = Mounted::new(&lab, "tree", "mnt", &[]);
+    fs::write(mounted.path.join("file"), "content").unwrap();
+    let own = getrlimit(Resource::Nofile);
+    let allow = |files| {
+        let server = Pid::from_raw(mounted.pid().cast_signed());
+        prlimit(server, Resource::Nofile, Rlimit { current: files, ..own }).unwrap();
+    };
+    allow(Some(3));
+    let refused = File::open(mounted.path.join("file")).unwrap_err();
+    assert_eq!(Errno::from_io_error(&refused), Some(Errno::NFILE));
+    allow(own.maximum);
+    assert_eq!(fs::read_to_string(mounted.path.join("file")).unwrap(), "content");
+    mounted.umount(&[]).succeed();
 }
 
 #[test]
@@ -94,10 +115,10 @@ fn a_mount_that_is_a_stage_and_is_told_to_end_has_an_unknown_outcome() {
 #[test]
 fn a_mount_that_is_told_to_end_leaves_inputs_without_digest_that_take_long() {
     let Some(lab) = Lab::new() else { return };
-    let huge = fs::File::create(lab.directory("tree").join("huge")).unwrap();
+    let huge = File::create(lab.directory("tree").join("huge")).unwrap();
     huge.set_len(15 << 30).unwrap();
     let mounted = Mounted::new(&lab, "tree", "mnt", &["--stage", "train"]);
-    let mut huge = fs::File::open(mounted.path.join("huge")).unwrap();
+    let mut huge = File::open(mounted.path.join("huge")).unwrap();
     huge.read_exact(&mut [0; 1]).unwrap();
     drop(huge);
     write_sealed(&mounted.path.join("file"), "content");

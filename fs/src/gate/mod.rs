@@ -16,7 +16,8 @@
 //! tells what it would refuse and admits it.
 //!
 //! A digest is bound to an identity (what `stat` says), a verdict to a digest, the names, what the store
-//! has published and what lies around the file. Both are kept, within bounds.
+//! has published and what lies around the file. Both are kept, within bounds. Whoever opens a file that is
+//! opened again and again passes checks 1 to 6 where nothing is another that they follow from ([`standing`]).
 
 mod admitted;
 mod demands;

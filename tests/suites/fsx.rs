@@ -59,8 +59,8 @@ fn number(variable: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|error| panic!("{variable}={text}: {error}")))
 }
 
-/// Together half a minute on two processors that have other work, too.
-const OPERATIONS: u64 = 3_000;
+/// Together some ten seconds on two processors, and not much more when they have other work, too.
+const OPERATIONS: u64 = 2_000;
 const SEEDS: u64 = 2;
 
 /// The suite never ends a mapping by which it reads, and each makes whatever shortens the file slower: hence few of

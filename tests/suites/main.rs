@@ -2,8 +2,8 @@
 //! POSIX says, and `fsx`, which reads back what any order of operations leaves in a file.
 //!
 //! They run where temporary directories are: `TMPDIR` chooses another backing store. `ATTESTFS_SUITES_OPERATIONS`
-//! says how many operations `fsx` makes with each seed, `ATTESTFS_SUITES_SEEDS` how many seeds there are and
-//! `ATTESTFS_SUITES_SEED` which is the first. After a change of the data plane please let it run longer, on each kind
+//! says how many operations `fsx` makes with each seed (2000), `ATTESTFS_SUITES_SEEDS` how many seeds there are (2) and
+//! `ATTESTFS_SUITES_SEED` which is the first (1). After a change of the data plane please let it run longer, on each kind
 //! of store:
 //!
 //! ```text

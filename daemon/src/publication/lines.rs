@@ -33,27 +33,8 @@ const NOTHING: u32 = u32::MAX;
 #[derive(Debug)]
 pub(super) struct Lines {
     path: PathBuf,
-    seen: RwLock<Option<Seen>>,
     known: RwLock<Known>,
     keys: RandomState,
-}
-
-/// The file of that name, when somebody looked for it by name: to ask it whether it is the same still takes a third of
-/// the time. One that was removed, or has another in its place, has no name, and one that was renamed another time of
-/// change.
-#[derive(Debug)]
-struct Seen {
-    file: File,
-    state: FileState,
-}
-
-/// What becomes another one when anything is done to a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct FileState {
-    extent: Extent,
-    links: u64,
-    /// Seconds and nanoseconds.
-    changed: (i64, i64),
 }
 
 /// What makes a file another one, or a longer one.
@@ -83,8 +64,7 @@ struct Known {
 
 impl Lines {
     pub(super) fn of(path: PathBuf) -> Self {
-        let (seen, known, keys) = (RwLock::default(), RwLock::default(), RandomState::new());
-        Self { path, seen, known, keys }
+        Self { path, known: RwLock::default(), keys: RandomState::new() }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -93,22 +73,11 @@ impl Lines {
 
     /// How the file is now; none has no length.
     pub(super) fn extent(&self) -> io::Result<Extent> {
-        if let Some(seen) = self.seen.read().as_ref().filter(|seen| seen.is_unchanged()) {
-            return Ok(seen.state.extent);
-        }
         match std::fs::metadata(&self.path) {
-            Ok(stat) => {
-                *self.seen.write() = Seen::of(&self.path, FileState::of(&stat));
-                Ok(Extent::of(&stat))
-            }
+            Ok(stat) => Ok(Extent::of(&stat)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Extent::default()),
             Err(error) => Err(error),
         }
-    }
-
-    /// Whether there is one.
-    pub(super) fn exists(&self) -> io::Result<bool> {
-        Ok(self.extent()? != Extent::default())
     }
 
     /// Gives `visit` the rest of each line that begins with this word, the newest first, until it has
@@ -180,25 +149,6 @@ impl Lines {
         taken?;
         known.extent = Extent { length: now.length.min(extent.length), ..extent };
         Ok(())
-    }
-}
-
-impl Seen {
-    /// None where that is another one by now.
-    fn of(path: &Path, state: FileState) -> Option<Self> {
-        let seen = Self { file: File::open(path).ok()?, state };
-        seen.is_unchanged().then_some(seen)
-    }
-
-    fn is_unchanged(&self) -> bool {
-        self.file.metadata().is_ok_and(|stat| FileState::of(&stat) == self.state)
-    }
-}
-
-impl FileState {
-    fn of(stat: &std::fs::Metadata) -> Self {
-        let changed = (stat.ctime(), stat.ctime_nsec());
-        Self { extent: Extent::of(stat), links: stat.nlink(), changed }
     }
 }
 

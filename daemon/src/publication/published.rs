@@ -118,8 +118,8 @@ impl Published {
     /// That there is an index of names wherever anything was published: without it, as in a state of
     /// an older program or one that was restored in part, nobody knows what is the newest.
     fn check_indexed(&self) -> Result<(), Unavailable> {
-        let Source { shelf, names, .. } = &*self.0;
-        let is_indexed = || -> io::Result<bool> { Ok(names.exists()? || shelf.is_empty()?) };
+        let shelf = &self.0.shelf;
+        let is_indexed = || -> io::Result<bool> { Ok(shelf.has_names()? || shelf.is_empty()?) };
         let directory = shelf.directory().display();
         match is_indexed() {
             Ok(true) => Ok(()),

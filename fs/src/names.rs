@@ -191,8 +191,19 @@ pub(crate) struct Names {
     lost: Lately<FilePath>,
     /// How many there ever were.
     count: u64,
-    /// How many went so far.
-    removals: u64,
+    state: NamesState,
+}
+
+/// As long as it is the same, the same names are known, and the same one was seen last. No two files ever have the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NamesState(u64);
+
+impl Default for NamesState {
+    /// One that was never before.
+    fn default() -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        Self(LAST.fetch_add(1, Ordering::Relaxed))
+    }
 }
 
 #[derive(Debug)]
@@ -227,6 +238,9 @@ impl Known {
 impl Names {
     /// The name was seen: it is the first one to tell from now on.
     pub(crate) fn add(&mut self, parent: &Arc<Place>, name: &OsStr) {
+        if !self.current.last().is_some_and(|last| last.is(parent, name)) {
+            self.state = NamesState::default();
+        }
         let number = self.take(parent, name).unwrap_or_else(|| {
             self.count += 1;
             self.count
@@ -235,7 +249,7 @@ impl Names {
     }
 
     pub(crate) fn remove(&mut self, parent: &Arc<Place>, name: &OsStr) {
-        self.removals += 1;
+        self.state = NamesState::default();
         let gone = Known::new(parent, name, self.take(parent, name).unwrap_or_default());
         match gone.paths() {
             Some(paths) => paths.for_each(|path| self.lost.add(path)),
@@ -280,9 +294,8 @@ impl Names {
         self.count
     }
 
-    /// As long as it is the same, no name came and none went.
-    pub(crate) fn changes(&self) -> u64 {
-        self.count + self.removals
+    pub(crate) fn state(&self) -> NamesState {
+        self.state
     }
 
     /// The paths by all names that somebody may be coming by. Of a file that is said to have but one
@@ -360,6 +373,23 @@ mod tests {
         assert_eq!(path(&names), None);
         let former = names.path_or_former().map(|path| TreePath::from(path).path);
         assert_eq!(former.as_deref(), Some("ckpt/a/w"));
+    }
+
+    #[test]
+    fn names_are_in_another_state_when_one_came_or_went_or_another_was_seen_last() {
+        let (root, a, b) = (Place::root(0), OsStr::new("a"), OsStr::new("b"));
+        let mut names = Names::default();
+        let mut after = |change: fn(&mut Names, &Arc<Place>, &OsStr), name| {
+            let before = names.state();
+            change(&mut names, &root, name);
+            names.state() != before
+        };
+        assert!(after(Names::add, a));
+        assert!(!after(Names::add, a), "it was seen again");
+        assert!(after(Names::add, b));
+        assert!(after(Names::add, a), "the one to tell is another one");
+        assert!(after(Names::remove, b));
+        assert_ne!(Names::default().state(), Names::default().state());
     }
 
     #[test]

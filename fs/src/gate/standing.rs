@@ -6,7 +6,7 @@
 //!
 //! | an admission follows from | it is the same while |
 //! |---|---|
-//! | the names of the file | none came, none went and no directory moved; there is one that is guarded, and no link to any |
+//! | the names of the file | none came, none went, none was seen after the last one and no directory moved; there is one that is guarded, and no link to any |
 //! | the attestations around it | nothing came or went there ([`Surroundings`]), and what is there has its identity |
 //! | what was published | nothing was that may speak against it |
 //! | the judgement | its minute is not over, and no certificate has ended |
@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     identity::{FileKey, Identity},
-    names::Place,
+    names::{NamesState, Place},
     port::BundleSource,
     run::Owner,
 };
@@ -59,7 +59,7 @@ pub(super) struct Foundation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Naming {
     owner: Owner,
-    names: u64,
+    names: NamesState,
     directories: u64,
     links: u64,
 }
@@ -120,7 +120,7 @@ impl Naming {
     pub(super) fn of(wanted: &Wanted<'_>, links: &Links) -> Self {
         Self {
             owner: wanted.run.owner(),
-            names: wanted.tracked.names().changes(),
+            names: wanted.tracked.names().state(),
             directories: Place::moves(),
             links: links.additions(),
         }

@@ -1,7 +1,13 @@
 //! Whether anything came or went around a file since somebody looked: attestations, or a directory on the way to it.
 
 use std::{
-    collections::HashSet, ffi::CStr, fs::File, io, mem::MaybeUninit, os::fd::OwnedFd, path::Path,
+    collections::HashSet,
+    ffi::CStr,
+    fs::{self, File},
+    io,
+    mem::MaybeUninit,
+    os::fd::OwnedFd,
+    path::Path,
 };
 
 use attestfs_attestation::{CLAIMS_FILE, MODEL_SIGNATURE_FILE};
@@ -9,8 +15,9 @@ use parking_lot::Mutex;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::{
-        FsWord, fstatfs,
+        AtFlags, FsWord, StatxFlags, fstatfs,
         inotify::{self, CreateFlags, Event, ReadFlags, Reader, WatchFlags},
+        statx,
     },
     io::Errno,
 };
@@ -45,6 +52,8 @@ struct Watched {
 struct Watch {
     inotify: OwnedFd,
     mounts: File,
+    /// Those that the file tells of. Of what is mounted in another namespace nobody would hear what is mounted over it.
+    heard_of: HashSet<u64>,
     directories: HashSet<i32>,
 }
 
@@ -61,7 +70,7 @@ enum News {
 
 impl Default for Surroundings {
     fn default() -> Self {
-        Self::within("/proc/self/mountinfo")
+        Self::within(MOUNTS)
     }
 }
 
@@ -109,10 +118,19 @@ impl Watched {
 impl Watch {
     fn new(mounts: &Path) -> io::Result<Self> {
         let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-        Ok(Self { inotify, mounts: File::open(mounts)?, directories: HashSet::new() })
+        let mounts = File::open(mounts)?;
+        // From here on it tells of others.
+        let listed = fs::read_to_string(MOUNTS)?;
+        let number = |line: &str| line.split(' ').next()?.parse().ok();
+        let heard_of = listed.lines().filter_map(number).collect();
+        Ok(Self { inotify, mounts, heard_of, directories: HashSet::new() })
     }
 
     fn add(&mut self, directory: &Node) -> io::Result<()> {
+        let mount = statx(directory, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?.stx_mnt_id;
+        if !self.heard_of.contains(&mount) {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         let flags = WatchFlags::CREATE | WatchFlags::DELETE | WatchFlags::MOVE;
         let flags = flags | WatchFlags::ATTRIB | WatchFlags::ONLYDIR;
         let number = inotify::add_watch(&self.inotify, by_descriptor(directory), flags)?;
@@ -168,6 +186,9 @@ impl News {
     }
 }
 
+/// Those of the namespace of this process.
+const MOUNTS: &str = "/proc/self/mountinfo";
+
 const EVIDENCE: [&[u8]; 2] = [MODEL_SIGNATURE_FILE.as_bytes(), CLAIMS_FILE.as_bytes()];
 
 /// Filesystems of this machine alone, by the numbers in Linux `magic.h`: `EXT4_SUPER_MAGIC`, `XFS_SUPER_MAGIC`,
@@ -186,7 +207,7 @@ const EVENT_BYTES: usize = 4096;
 #[cfg(test)]
 mod tests {
     use std::{
-        fs,
+        mem,
         os::unix::fs::{PermissionsExt, symlink},
     };
 
@@ -279,6 +300,15 @@ mod tests {
             let mode = fs::Permissions::from_mode(0o700);
             assert!(desk.tells(|| fs::set_permissions(desk.at(path), mode).unwrap()), "{path}");
         }
+    }
+
+    #[test]
+    fn what_is_mounted_in_another_namespace_is_not_watched() {
+        let desk = Desk::new();
+        let listed =
+            mem::take(&mut desk.surroundings.watched.lock().watch.as_mut().unwrap().heard_of);
+        assert!(!listed.is_empty());
+        assert_eq!(desk.watch("a").unwrap_err().kind(), io::ErrorKind::Unsupported);
     }
 
     #[test]

@@ -503,7 +503,7 @@ impl Filesystem for Adapter {
                 Err(error) => reply.error(errno(error)),
             }
         };
-        self.serve_bytes(size, Operation::Read, id, |watch| {
+        self.serve_at(pace_of(size), Operation::Read, id, |watch| {
             READ_BUFFER.with_borrow_mut(|buffer| answer(watch, buffer));
         });
     }
@@ -522,7 +522,9 @@ impl Filesystem for Adapter {
     ) {
         let drop_bits = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
         let promise = promise(write_flags, open_flags(flags.0));
-        self.serve_bytes(data.len(), Operation::Write, id, |watch| {
+        // The first piece of a file may be all of it; after that others are likely to follow.
+        let pace = if offset > 0 { Pace::Long } else { pace_of(data.len()) };
+        self.serve_at(pace, Operation::Write, id, |watch| {
             self.vfs.write(HandleId(handle.0), (data, offset), drop_bits, promise, |written| {
                 watch.stop(&written);
                 answer_written(reply, written);
@@ -802,18 +804,6 @@ impl Adapter {
         self.serve_at(pace(operation), operation, about, answer);
     }
 
-    /// Answers one that moves so many bytes.
-    fn serve_bytes(
-        &self,
-        length: usize,
-        operation: Operation,
-        about: INodeNo,
-        answer: impl FnOnce(Watch<'static>),
-    ) {
-        let pace = if length >= LONG_BYTES { Pace::Long } else { Pace::Quick };
-        self.serve_at(pace, operation, about, answer);
-    }
-
     /// Does what a request takes. One that panics is answered with EIO, when its reply is dropped, and takes no other along.
     fn serve_at(
         &self,
@@ -913,6 +903,11 @@ thread_local! {
 /// Of a request of so many bytes or more others do not wait for the end: to store or to read them takes longer than
 /// to wake a thread.
 const LONG_BYTES: usize = 64 << 10;
+
+/// How a request that moves so many bytes is answered.
+fn pace_of(bytes: usize) -> Pace {
+    if bytes >= LONG_BYTES { Pace::Long } else { Pace::Quick }
+}
 
 /// How a request of this kind is answered, as a rule.
 fn pace(operation: Operation) -> Pace {

@@ -26,18 +26,18 @@ mod mounted;
 mod needs;
 #[path = "../common/require.rs"]
 mod require;
+#[path = "../common/setting.rs"]
+mod setting;
 
 mod round;
 mod told;
 
-use std::{
-    env,
-    hash::{BuildHasher, Hasher, RandomState},
-};
+use std::hash::{BuildHasher, Hasher, RandomState};
 
 use self::{
     lab::Lab,
     round::{Counts, Round},
+    setting::number,
 };
 
 #[test]
@@ -55,12 +55,6 @@ fn whoever_is_killed_what_was_acknowledged_is_there_and_nothing_false_is_said() 
         }
     }
     println!("{counts:#?}");
-}
-
-#[expect(clippy::disallowed_methods, reason = "tests are configured by their environment")]
-fn number(variable: &str) -> Option<u64> {
-    let text = env::var(variable).ok()?;
-    Some(text.parse().unwrap_or_else(|error| panic!("{variable}={text}: {error}")))
 }
 
 /// Half a minute.

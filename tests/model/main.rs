@@ -10,6 +10,8 @@
 #[expect(dead_code, reason = "what only other test programs need")]
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/setting.rs"]
+mod setting;
 
 mod deed;
 mod hand;
@@ -18,14 +20,11 @@ mod pool;
 mod reference;
 mod trial;
 
-use std::{
-    env,
-    hash::{BuildHasher, Hasher, RandomState},
-};
+use std::hash::{BuildHasher, Hasher, RandomState};
 
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 
-use self::{common::can_mount, history::history, trial::carry_out};
+use self::{common::can_mount, history::history, setting::number, trial::carry_out};
 
 #[test]
 fn whatever_happens_a_mount_is_like_a_plain_directory_and_tells_the_truth() {
@@ -60,12 +59,6 @@ fn try_history(seed: u64) {
         Err(TestError::Fail(reason, _)) => panic!("ATTESTFS_MODEL_SEED={seed}\n{reason}"),
         Err(error) => panic!("ATTESTFS_MODEL_SEED={seed}\n{error}"),
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "tests are configured by their environment")]
-fn number(variable: &str) -> Option<u64> {
-    let text = env::var(variable).ok()?;
-    Some(text.parse().unwrap_or_else(|error| panic!("{variable}={text}: {error}")))
 }
 
 /// Half a minute on two processors that have other work, too.

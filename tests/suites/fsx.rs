@@ -1,11 +1,12 @@
 //! Any order of operations on one file, each read held against what must be there, and in the end the digests.
 
-use std::{env, fs, path::Path, process::Command};
+use std::{fs, path::Path, process::Command};
 
 use crate::{
     lab::{Finish, Lab, eventually},
     mounted::{Mounted, attribute},
     needs,
+    setting::number,
 };
 
 #[test]
@@ -51,12 +52,6 @@ fn check_digests(lab: &Lab, mounted: &Path, stored: &Path) {
         let mut digest = lab.attestfs(["digest", "--algorithm", algorithm]);
         assert_eq!(digest.arg(stored).succeed(), printed);
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "tests are configured by their environment")]
-fn number(variable: &str) -> Option<u64> {
-    let text = env::var(variable).ok()?;
-    Some(text.parse().unwrap_or_else(|error| panic!("{variable}={text}: {error}")))
 }
 
 /// Together some ten seconds on two processors, and not much more when they have other work, too.

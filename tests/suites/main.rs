@@ -30,6 +30,8 @@ mod mounted;
 mod needs;
 #[path = "../common/require.rs"]
 mod require;
+#[path = "../common/setting.rs"]
+mod setting;
 
 mod fsx;
 mod pjdfstest;

@@ -59,7 +59,8 @@ pub(crate) fn session(vfs: Arc<Vfs>, device: OwnedFd, threads: usize) -> io::Res
     let mut config = Config::default();
     config.acl = SessionACL::All;
     config.n_threads = Some(all);
-    let (notifier, door) = (Arc::default(), Connection(device.try_clone()?));
+    let (notifier, connection) = (Arc::default(), Arc::new(Connection(device.try_clone()?)));
+    let door = Arc::clone(&connection);
     let crew = Crew::of((threads, all), move || door.is_waited_for());
     let adapter = Adapter {
         shortcuts: Arc::new(Shortcuts::new(vfs.capture())),
@@ -68,7 +69,6 @@ pub(crate) fn session(vfs: Arc<Vfs>, device: OwnedFd, threads: usize) -> io::Res
         waiting: Arc::default(),
         notifier: Arc::clone(&notifier),
     };
-    let connection = Connection(device.try_clone()?);
     let session = Session::from_fd(adapter, device, SessionACL::All, config)?;
     notifier.get_or_init(|| session.notifier());
     Ok(Service { session, connection, watchdog: Watchdog::of(crew, vfs, all) })
@@ -78,7 +78,7 @@ pub(crate) fn session(vfs: Arc<Vfs>, device: OwnedFd, threads: usize) -> io::Res
 #[derive(Debug)]
 pub(crate) struct Service {
     session: Session<Adapter>,
-    connection: Connection,
+    connection: Arc<Connection>,
     watchdog: Watchdog,
 }
 

@@ -5,10 +5,12 @@
 use std::{
     fs,
     io::ErrorKind,
-    os::unix::fs::symlink,
+    os::{fd::AsRawFd, unix::fs::symlink},
     path::{Path, PathBuf},
     process::Command,
 };
+
+use rustix::fs::{Mode, OFlags, open};
 
 use crate::{
     common::{Store, can_mount},
@@ -103,4 +105,31 @@ fn what_was_opened_often_is_refused_when_a_directory_above_takes_the_place_of_an
         },
         |root| mount(&["umount"], a(root)),
     );
+}
+
+#[test]
+fn what_was_opened_often_is_refused_whatever_the_kernel_had_to_tell_before() {
+    if !can_mount() {
+        return;
+    }
+    let lab = Lab::guarding("rehash", &[(WEIGHTS, b"weights"), ("a/b/v.pt", b"others")]);
+    let (root, above) = (lab.scratch.stored(""), lab.scratch.stored("a"));
+    let claims = Store::claims(&lab.key, &above, &["b/w.pt", "b/v.pt"]);
+    fs::write(above.join("claims.jsonl"), claims).unwrap();
+    let reached = open(lab.scratch.path("a/b/v.pt"), OFlags::PATH, Mode::empty()).unwrap();
+    // By no name, so that nobody looks one up on the way.
+    let read = || fs::read(format!("/proc/self/fd/{}", reached.as_raw_fd()));
+    for _ in 0..4 {
+        assert_eq!(lab.read(WEIGHTS).unwrap(), b"weights");
+    }
+    assert_eq!(read().unwrap(), b"others");
+    // More than is read of it: what was watched is to be watched anew.
+    for number in 0..2000 {
+        fs::write(root.join(number.to_string()), "").unwrap();
+    }
+    for _ in 0..4 {
+        assert_eq!(read().unwrap(), b"others");
+    }
+    fs::rename(&above, root.join("aside")).unwrap();
+    assert_eq!(read().unwrap_err().kind(), ErrorKind::PermissionDenied);
 }

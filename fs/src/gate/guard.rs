@@ -128,15 +128,18 @@ impl Guard {
     }
 
     /// Watches the directories above the file of this name from now on. Each is looked for when the one that it lies in
-    /// is watched, so that another one cannot take its place unnoticed.
+    /// is watched, so that another one cannot take its place unnoticed; and all in one season, so that none of them is
+    /// watched no more when the last one is.
     fn watch_around(&self, wanted: &Wanted<'_>, name: &TreePath) -> Option<Season> {
         let (relative, surroundings) = (name.relative(), &self.standing.surroundings);
         let mut season = None;
         for directory in directories_above(wanted.opened.backing.as_ref(), &relative) {
-            surroundings.watch(&directory.ok()?).ok()?;
-            season = season.or_else(|| surroundings.season());
+            let watched = surroundings.watch(&directory.ok()?).ok()?;
+            if *season.get_or_insert(watched) != watched {
+                return None;
+            }
         }
-        season.filter(|season| surroundings.season() == Some(*season))
+        season
     }
 
     /// The checks in the order of this module's parent.

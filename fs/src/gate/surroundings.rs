@@ -82,31 +82,43 @@ impl Surroundings {
     /// The number by now. None as long as nothing is watched.
     pub(super) fn season(&self) -> Option<Season> {
         let mut watched = self.watched.lock();
-        let news = watched.watch.as_ref()?.news();
-        watched.hear(news);
+        watched.listen();
         watched.watch.as_ref().map(|_| Season(watched.season))
     }
 
     /// Watches a directory from now on. Whoever looks at it afterwards is told what changed since.
     ///
+    /// # Returns
+    /// The number by now. What was watched when it was another one may be watched no more.
+    ///
     /// # Errors
     /// It cannot be watched: the kernel may have no room for more, or not hear of all that is changed there.
-    pub(super) fn watch(&self, directory: &Node) -> io::Result<()> {
+    pub(super) fn watch(&self, directory: &Node) -> io::Result<Season> {
         if !TELLING.contains(&fstatfs(directory)?.f_type) {
             return Err(io::ErrorKind::Unsupported.into());
         }
         let mut watched = self.watched.lock();
+        watched.listen();
         if watched.watch.as_ref().is_some_and(|watch| watch.directories.len() >= DIRECTORIES_MAX) {
             watched.hear(News::Blindness);
         }
-        if watched.watch.is_none() {
-            watched.watch = Some(Watch::new(self.mounts)?);
-        }
-        watched.watch.as_mut().map_or(Ok(()), |watch| watch.add(directory))
+        let watch = match watched.watch.take() {
+            Some(watch) => watch,
+            None => Watch::new(self.mounts)?,
+        };
+        watched.watch.insert(watch).add(directory)?;
+        Ok(Season(watched.season))
     }
 }
 
 impl Watched {
+    fn listen(&mut self) {
+        if let Some(watch) = &self.watch {
+            let news = watch.news();
+            self.hear(news);
+        }
+    }
+
     fn hear(&mut self, news: News) {
         self.season += u64::from(news != News::None);
         if news == News::Blindness {
@@ -242,7 +254,7 @@ mod tests {
             self.directory.path().join(path)
         }
 
-        fn watch(&self, path: &str) -> io::Result<()> {
+        fn watch(&self, path: &str) -> io::Result<Season> {
             let flags = OFlags::PATH | OFlags::DIRECTORY;
             let open = |path: &Path| rustix::fs::open(path, flags, Mode::empty()).unwrap();
             self.surroundings.watch(&Directory::new(open(&self.at(path))).root().unwrap())
@@ -256,6 +268,12 @@ mod tests {
             let after = self.surroundings.season();
             assert!(after.is_none() || after == self.surroundings.season());
             after != before
+        }
+
+        fn tell_too_much(&self) {
+            for number in 0..=EVENTS_MAX {
+                fs::create_dir(self.at(&number.to_string())).unwrap();
+            }
         }
     }
 
@@ -336,10 +354,18 @@ mod tests {
     #[test]
     fn more_than_is_read_at_once_may_have_been_anything() {
         let desk = Desk::new();
-        for number in 0..=EVENTS_MAX {
-            fs::create_dir(desk.at(&number.to_string())).unwrap();
-        }
+        desk.tell_too_much();
         assert_eq!(desk.surroundings.season(), None);
+    }
+
+    #[test]
+    fn what_is_watched_after_something_is_no_more_is_watched_in_another_season() {
+        let desk = Desk::new();
+        let season = desk.watch("").unwrap();
+        assert_eq!(desk.watch("a").unwrap(), season);
+        assert_eq!(desk.surroundings.season(), Some(season));
+        desk.tell_too_much();
+        assert_ne!(desk.watch("a").unwrap(), season);
     }
 
     #[test]

@@ -125,12 +125,13 @@ struct Adapter {
 }
 
 /// Whoever waits for a signature to be checked does not wait behind those who wait for hashing, nor
-/// behind those who wait for others to close a file or look through all attestations.
+/// behind those who wait for others to close a file, to end a write, or look through all attestations.
 #[derive(Debug)]
 struct WaitingRooms {
     judging: Waiters,
     hashing: Waiters,
     closing: Waiters,
+    writing: Waiters,
     listing: Waiters,
 }
 
@@ -140,6 +141,7 @@ impl Default for WaitingRooms {
             judging: Waiters::of(Room::JUDGING),
             hashing: Waiters::of(Room::HASHING),
             closing: Waiters::of(Room::CLOSING),
+            writing: Waiters::of(Room::WRITING),
             listing: Waiters::of(Room::LISTING),
         }
     }
@@ -158,6 +160,7 @@ impl WaitingRooms {
             Answer::Now(result) => give(result),
             Answer::Later(hash) => self.hashing.add(move || rooms.go_on(hash(), give)),
             Answer::AfterOthers(wait) => self.closing.add(move || rooms.go_on(wait(), give)),
+            Answer::AfterWrites(wait) => self.writing.add(move || rooms.go_on(wait(), give)),
             Answer::AfterHashing(hashing, hash) => hashing.then(move |news| {
                 let again = Arc::clone(&rooms);
                 rooms.hashing.add(move || again.go_on(hash(news), give));
@@ -169,6 +172,7 @@ impl WaitingRooms {
         self.judging.close();
         self.hashing.close();
         self.closing.close();
+        self.writing.close();
         self.listing.close();
     }
 }

@@ -137,6 +137,8 @@ impl Room {
     pub(crate) const HASHING: Self = Self { r#for: "hashing" };
     /// For others to close a file.
     pub(crate) const CLOSING: Self = Self { r#for: "closing" };
+    /// For a write past us to end.
+    pub(crate) const WRITING: Self = Self { r#for: "writing" };
     /// For attestations to be looked through: who may see which.
     pub(crate) const LISTING: Self = Self { r#for: "listing" };
 }

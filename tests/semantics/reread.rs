@@ -1,5 +1,6 @@
 //! Files that the kernel writes past us: they are read again, and their digests are true.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests, which may fail")]
 #![expect(
     clippy::disallowed_methods,
     reason = "a test looks at the clock to see that somebody was waited for"
@@ -9,19 +10,21 @@ use std::{
     fs::{self, File},
     io::{BufRead, BufReader, Write},
     os::unix::fs::{FileExt, MetadataExt, PermissionsExt},
-    process::{Command, Stdio},
+    path::Path,
+    process::{Child, Command, Stdio},
     sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
 
-use attestfs_fs::{Scope, Unsealed};
+use attestfs_fs::{Inputs, Limits, Scope, Unsealed};
 use rustix::{fs::FallocateFlags, io::Errno};
 
 use crate::{
     behind::pattern,
     common::{Scratch, can_mount, digests_of},
-    gate::{append, errno, read_write},
+    gate::{append, errno, eventually, read_write},
+    hooked::{Barrier, Hooked},
 };
 
 const MIB: usize = 1 << 20;
@@ -280,4 +283,63 @@ fn who_empties_what_is_written_past_us_keeps_nobody_waiting_for_another_file() {
         assert!(other.wait().unwrap().success());
     }
     scratch.check_digests();
+}
+
+#[test]
+fn who_empties_what_is_written_past_us_keeps_nobody_waiting_for_a_close() {
+    if !can_mount() {
+        return;
+    }
+    let (scratch, barrier) = (Scratch::rereading(), Barrier::default());
+    let (idle, source) = (File::create(scratch.path("idle")).unwrap(), hanging_source(&barrier));
+    let mut writers = write_each(&source, &scratch);
+    eventually(|| barrier.waiting() == THREADS);
+    let empty = |number| {
+        let path = scratch.path(&format!("written{number}"));
+        thread::spawn(move || File::create(path).map(drop))
+    };
+    let emptied: Vec<_> = (0..THREADS).map(empty).collect();
+    // They wait for a close as well, and no longer than this.
+    thread::sleep(Duration::from_millis(1500));
+    let (tell, told) = mpsc::channel();
+    let path = scratch.path("idle");
+    thread::spawn(move || tell.send(read_write(&path).map(drop)).unwrap_or_default());
+    let answer = told.recv_timeout(Duration::from_secs(10));
+    barrier.open();
+    assert!(writers.wait().unwrap().success());
+    assert!(emptied.into_iter().all(|emptied| emptied.join().unwrap().is_ok()));
+    assert_eq!(errno(answer.unwrap()), Some(Errno::TXTBSY.raw_os_error()));
+    drop(idle);
+    scratch.check_digests();
+}
+
+/// As many as there are threads that wait for a close.
+const THREADS: usize = 8;
+
+/// Files of which nobody reads a byte before the barrier is open.
+fn hanging_source(barrier: &Barrier) -> Scratch {
+    let fill = |root: &Path| {
+        for number in 0..THREADS {
+            fs::write(root.join(format!("source{number}")), "at last").unwrap();
+        }
+    };
+    let passage = barrier.passage();
+    let hang = |store| Hooked::in_front_of(store, move |_| passage());
+    Scratch::with(fill, Inputs::None, Limits::default(), hang)
+}
+
+/// Writes each of these files by one call, which takes its bytes from a mapping while it holds the lock of the file of the
+/// store.
+fn write_each(source: &Scratch, scratch: &Scratch) -> Child {
+    let script = "import mmap, os, sys, threading\n\
+        source = lambda n: os.open(sys.argv[1] + str(n), os.O_RDONLY)\n\
+        mapped = lambda n: mmap.mmap(source(n), 0, prot=mmap.PROT_READ)\n\
+        made = lambda n: os.open(sys.argv[2] + str(n), os.O_WRONLY | os.O_CREAT)\n\
+        write = lambda n: os.write(made(n), mapped(n))\n\
+        threads = [threading.Thread(target=write, args=[n]) for n in range(int(sys.argv[3]))]\n\
+        [thread.start() for thread in threads]\n\
+        [thread.join() for thread in threads]";
+    let mut python = Command::new("python3");
+    python.args(["-I", "-S", "-c", script]).args([source.path("source"), scratch.path("written")]);
+    python.arg(THREADS.to_string()).spawn().unwrap()
 }

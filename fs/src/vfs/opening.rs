@@ -51,6 +51,8 @@ pub(crate) enum Answer<T> {
     AfterHashing(Elsewhere, Box<dyn FnOnce(News) -> Self + Send>),
     /// By work that waits until others have closed the file.
     AfterOthers(Box<dyn FnOnce() -> Self + Send>),
+    /// By work that the store may have wait until a write past us has ended.
+    AfterWrites(Box<dyn FnOnce() -> Self + Send>),
 }
 
 /// A file that is open, but for the way in which the kernel reads and writes it.
@@ -120,6 +122,7 @@ impl<T: 'static> Answer<T> {
                 Answer::AfterHashing(hashing, Box::new(move |news| work(news).then(go_on)))
             }
             Self::AfterOthers(work) => Answer::AfterOthers(Box::new(move || work().then(go_on))),
+            Self::AfterWrites(work) => Answer::AfterWrites(Box::new(move || work().then(go_on))),
         }
     }
 }
@@ -131,6 +134,7 @@ impl<T> fmt::Debug for Answer<T> {
             Self::Later(_) => "Later",
             Self::AfterHashing(..) => "AfterHashing",
             Self::AfterOthers(_) => "AfterOthers",
+            Self::AfterWrites(_) => "AfterWrites",
         })
     }
 }
@@ -172,12 +176,15 @@ impl Vfs {
     }
 
     /// Who may map what he writes waits until those have closed the file who have it open past us: a close is told
-    /// after it is done. So does who empties it: the store has him wait for a write past us that is under way.
+    /// after it is done. So does who empties it; and where somebody goes on writing to it, in a place where nobody waits
+    /// for a close: for as long as one write takes the store has him wait.
     fn open_after_others(self: &Arc<Self>, opening: Opening) -> Answer<Ready> {
         let vfs = Arc::clone(self);
         Answer::AfterOthers(Box::new(move || {
             opening.inode.wait_until_not_passed();
-            vfs.open_begun(opening)
+            let waits_for_writes = opening.truncates && opening.inode.written_past().is_some();
+            let go_on = move || vfs.open_begun(opening);
+            if waits_for_writes { Answer::AfterWrites(Box::new(go_on)) } else { go_on() }
         }))
     }
 

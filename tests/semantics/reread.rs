@@ -313,6 +313,24 @@ fn who_empties_what_is_written_past_us_keeps_nobody_waiting_for_a_close() {
     scratch.check_digests();
 }
 
+#[test]
+fn who_waits_for_a_close_waits_no_longer_because_others_do() {
+    if !can_mount() {
+        return;
+    }
+    let scratch = Scratch::rereading();
+    let (path, since) = (scratch.path("f"), Instant::now());
+    let writer = File::create(&path).unwrap();
+    thread::scope(|threads| {
+        let open = || errno(read_write(&path));
+        let opens: Vec<_> = (0..10 * THREADS).map(|_| threads.spawn(open)).collect();
+        let refusals = opens.into_iter().map(|open| open.join().unwrap());
+        assert!(refusals.into_iter().all(|refusal| refusal == Some(Errno::TXTBSY.raw_os_error())));
+    });
+    assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
+    drop(writer);
+}
+
 /// As many as there are threads that wait for a close.
 const THREADS: usize = 8;
 

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    run::{Caller, Opened},
+    run::{Caller, Grace, Opened},
 };
 
 /// A time to be set.
@@ -65,8 +65,9 @@ impl Vfs {
         let vfs = Arc::clone(self);
         let Some(length) = change.size else {
             if change.sets_id() && inode.is_passed() {
+                let grace = Grace::Ahead.begun();
                 return Answer::AfterOthers(Box::new(move || {
-                    inode.wait_until_not_passed();
+                    inode.wait_until_not_passed(grace);
                     Answer::Now(vfs.change_metadata_of(&inode, change))
                 }));
             }

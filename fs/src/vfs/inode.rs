@@ -158,10 +158,10 @@ impl Inode {
     }
 
     /// Waits until nobody has, as long as there is grace.
-    pub(super) fn wait_until_not_passed(&self) {
+    pub(super) fn wait_until_not_passed(&self, grace: Grace) {
         let mut ways = self.ways.lock();
         let is_passed = |ways: &mut Ways<_>| ways.is_passed();
-        self.fewer_ways.wait_while_for(&mut ways, is_passed, Grace::Ahead.remaining());
+        self.fewer_ways.wait_while_for(&mut ways, is_passed, grace.remaining());
     }
 
     /// The kernel is told this size now.

@@ -179,9 +179,9 @@ impl Vfs {
     /// after it is done. So does who empties it; and where somebody goes on writing to it, in a place where nobody waits
     /// for a close: for as long as one write takes the store has him wait.
     fn open_after_others(self: &Arc<Self>, opening: Opening) -> Answer<Ready> {
-        let vfs = Arc::clone(self);
+        let (vfs, grace) = (Arc::clone(self), Grace::Ahead.begun());
         Answer::AfterOthers(Box::new(move || {
-            opening.inode.wait_until_not_passed();
+            opening.inode.wait_until_not_passed(grace);
             let waits_for_writes = opening.truncates && opening.inode.written_past().is_some();
             let go_on = move || vfs.open_begun(opening);
             if waits_for_writes { Answer::AfterWrites(Box::new(go_on)) } else { go_on() }

@@ -3,7 +3,9 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::OsString,
     fs,
+    os::unix::ffi::OsStringExt,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -111,7 +113,7 @@ impl Bundle {
                 let path = uri.strip_prefix("file://").unwrap();
                 let path = &path[path.find('/').unwrap()..];
                 let digest = material["digest"]["sha256"].as_str();
-                (path.into(), digest.map(str::to_owned))
+                (unescaped(path), digest.map(str::to_owned))
             })
             .collect()
     }
@@ -123,6 +125,18 @@ impl Bundle {
             _ => &predicate["buildDefinition"],
         }
     }
+}
+
+/// A path as it stands in a URI, with its reserved characters as `%` and two digits.
+fn unescaped(path: &str) -> PathBuf {
+    let mut parts = path.split('%');
+    let mut bytes = parts.next().unwrap().as_bytes().to_vec();
+    for part in parts {
+        let (digits, rest) = part.split_at(2);
+        bytes.extend(hex::decode(digits).unwrap());
+        bytes.extend_from_slice(rest.as_bytes());
+    }
+    OsString::from_vec(bytes).into()
 }
 
 /// The attestations of a state directory, each under the name that its payload gives it.

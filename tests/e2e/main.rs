@@ -23,6 +23,7 @@ mod require;
 
 mod authority;
 mod evidence;
+mod relay;
 
 mod certificates;
 mod checkpoint;
@@ -30,6 +31,7 @@ mod collisions;
 mod copy;
 mod crash;
 mod errors;
+mod formats;
 mod gc;
 mod indexes;
 mod job;

@@ -28,7 +28,12 @@ impl<'l> Mounted<'l> {
                 fs::create_dir_all(path).unwrap();
             }
         }
-        let printed = mount(lab, backing, mount_point, options).arg("--json").succeed();
+        Self::by(lab, mount_point, mount(lab, backing, mount_point, options).arg("--json"))
+    }
+
+    /// What this command mounts, which answers in JSON.
+    pub(crate) fn by(lab: &'l Lab, mount_point: &str, command: &mut Command) -> Self {
+        let printed = command.succeed();
         let served: Value = serde_json::from_str(&printed).unwrap();
         let pid = u32::try_from(served["pid"].as_u64().unwrap()).unwrap();
         Self { lab, path: fs::canonicalize(lab.path(mount_point)).unwrap(), pid }

@@ -18,6 +18,7 @@ mod names;
 mod port;
 mod read;
 mod run;
+mod sync;
 mod vfs;
 mod write;
 

@@ -17,9 +17,10 @@
 
 use std::{cell::OnceCell, fmt, sync::Arc, time::Duration};
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
-
-use crate::meter::Operation;
+use crate::{
+    meter::Operation,
+    sync::{Condvar, Mutex, MutexGuard, thread_local},
+};
 
 /// The threads that answer the requests of one mount.
 pub(super) struct Crew {
@@ -360,6 +361,10 @@ const MORE_AFTER: u32 = 3;
 
 /// Where two have enough to do, one of them waits now and then.
 const LESS_AFTER: u32 = 8;
+
+#[cfg(test)]
+#[cfg(feature = "shuttle")]
+mod schedules;
 
 #[cfg(test)]
 mod tests {

@@ -1,12 +1,11 @@
 //! Digests of what the gate was asked for: one hashing per identity, whoever waits for it.
 
 use std::{
-    collections::HashMap, fmt, mem, num::NonZero, ops::ControlFlow, sync::Arc, thread,
-    time::Duration,
+    collections::HashMap, fmt, mem, num::NonZero, ops::ControlFlow, sync::Arc,
+    thread::available_parallelism, time::Duration,
 };
 
 use attestfs_digest::{Digests, Outboard, ReadError, blake3_of, digests_parallel};
-use parking_lot::Mutex;
 
 use super::{recent::Recent, waiters::Connection};
 use crate::{
@@ -15,6 +14,7 @@ use crate::{
     meter::{HashedFor, meter},
     port::Clock,
     run::{Opened, StoredContent, Tracked},
+    sync::{Mutex, thread},
 };
 
 /// What is to be hashed, and for whom.
@@ -135,7 +135,7 @@ struct Parked {
 
 impl Default for Hashing {
     fn default() -> Self {
-        let cores = thread::available_parallelism().map_or(1, NonZero::get);
+        let cores = available_parallelism().map_or(1, NonZero::get);
         Self { known: Mutex::default(), under_way: Arc::default(), cores }
     }
 }
@@ -400,6 +400,10 @@ const DIGESTS_MAX: u64 = 64 * 1024;
 const OUTBOARD_BYTES_MAX: u64 = 512 << 20;
 
 #[cfg(test)]
+#[cfg(feature = "shuttle")]
+mod schedules;
+
+#[cfg(test)]
 mod tests {
     use std::{
         fs::{self, File},
@@ -417,7 +421,7 @@ mod tests {
 
     /// A clock that stands still.
     #[derive(Debug)]
-    struct At(Timestamp);
+    pub(super) struct At(Timestamp);
 
     impl Clock for At {
         fn now(&self) -> Timestamp {
@@ -425,12 +429,12 @@ mod tests {
         }
     }
 
-    const LONG_AGO: At = At(Timestamp::UNIX_EPOCH);
+    pub(super) const LONG_AGO: At = At(Timestamp::UNIX_EPOCH);
 
-    type Found = (Opened, Identity, Tracked);
+    pub(super) type Found = (Opened, Identity, Tracked);
 
     /// A file of so many zeros, opened.
-    fn zeros(directory: &Path, length: u64) -> Found {
+    pub(super) fn zeros(directory: &Path, length: u64) -> Found {
         let file = File::create_new(directory.join("file")).unwrap();
         file.set_len(length).unwrap();
         let root = OwnedFd::from(File::open(directory).unwrap());
@@ -440,7 +444,7 @@ mod tests {
         (opened, identity, Tracked::new(identity.file))
     }
 
-    fn order<'a>(
+    pub(super) fn order<'a>(
         (opened, identity, tracked): &'a Found,
         with_outboard: bool,
         waiting: Waiting<'a>,

@@ -3,16 +3,16 @@
 use std::{
     fmt,
     panic::{self, AssertUnwindSafe},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread,
+    sync::Arc,
 };
 
 use crate::{
     meter::{Room, meter},
     run::Queue,
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        thread,
+    },
 };
 
 /// Whether there is still a kernel that waits for answers.

@@ -2,10 +2,11 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use parking_lot::{Condvar, Mutex};
-
 use super::tracked::Tracked;
-use crate::identity::FileKey;
+use crate::{
+    identity::FileKey,
+    sync::{Condvar, Mutex},
+};
 
 /// The files whose content is not final.
 #[derive(Debug, Default)]

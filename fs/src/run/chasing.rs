@@ -4,22 +4,22 @@ use std::{
     fs::File,
     mem,
     os::fd::AsFd,
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    thread,
+    sync::{Arc, Weak},
     time::Duration,
 };
 
 use attestfs_digest::Chase;
-use parking_lot::Mutex;
 use rustix::{fs::SeekFrom, io::Errno};
 
 use super::{queue::Queue, run::Opened, trailing::be_nice};
 use crate::{
     backing::Backing,
     meter::{HashedFor, meter},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+        thread,
+    },
 };
 
 /// What was read of a file behind those who write to it past us.

@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use attestfs_digest::{Chain, Digests, FileHasher, Progress, ReadAt, ReadError};
-use parking_lot::Mutex;
+
+use crate::sync::Mutex;
 
 /// Follows what is written to one file. Its SHA-256 is made at once of a small file only; of a large one it
 /// is lent to whoever reads the store behind the writer, so that no writer waits for it. `J` is what may have to

@@ -1,6 +1,6 @@
 //! The order of the writes of one file, of which some were answered before they were stored.
 
-use parking_lot::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex};
 
 /// Where the writes of one file stand in line, in the order in which they came: each is stored after the
 /// one before is stored, and hashed after the one before is hashed. So one is stored while another is
@@ -104,6 +104,10 @@ impl Drop for Place<'_> {
 /// One is stored, one is hashed, and one is there when either is done. More would only keep threads from
 /// the requests of others.
 const LENGTH_MAX: u64 = 3;
+
+#[cfg(test)]
+#[cfg(feature = "shuttle")]
+mod schedules;
 
 #[cfg(test)]
 mod tests {

@@ -8,12 +8,10 @@ use std::{
         Arc, Weak,
         atomic::{AtomicU64, Ordering},
     },
-    thread,
     time::Duration,
 };
 
 use attestfs_digest::{Digests, ReadError, digests_with_progress};
-use parking_lot::{Condvar, Mutex};
 use rustix::fs::OFlags;
 
 use super::{
@@ -30,6 +28,7 @@ use crate::{
     identity::Identity,
     meter::{HashedFor, meter},
     port::KnownDigests,
+    sync::{Condvar, Mutex, thread},
 };
 
 /// Which files that were there before are hashed when the run opens them. Digests that are known

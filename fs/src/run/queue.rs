@@ -2,8 +2,9 @@
 
 use std::collections::VecDeque;
 
-use parking_lot::{Condvar, Mutex};
 use prometheus_client::metrics::gauge::Gauge;
+
+use crate::sync::{Condvar, Mutex};
 
 /// A queue that ends when it is closed.
 #[derive(Debug)]
@@ -84,6 +85,10 @@ impl<T> Queue<T> {
         self.depth.dec_by(i64::try_from(count).unwrap_or(i64::MAX));
     }
 }
+
+#[cfg(test)]
+#[cfg(feature = "shuttle")]
+mod schedules;
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,6 @@
 //! Bringing a run, or a part of its files, to rest, so that it can be committed.
 
-use std::{sync::Arc, thread, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use super::{
     content::State,
@@ -10,6 +10,7 @@ use super::{
 use crate::{
     fact::{TreePath, Unsealed},
     lately::Moment,
+    sync::thread,
 };
 
 /// Which files are meant.
@@ -153,6 +154,10 @@ impl Run {
         paths.into_iter().next().map(|path| LeftOut { path: path.told(), unsealed })
     }
 }
+
+#[cfg(test)]
+#[cfg(feature = "shuttle")]
+mod schedules;
 
 #[cfg(test)]
 mod tests {

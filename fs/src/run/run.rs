@@ -12,7 +12,6 @@ use std::{
 };
 
 use attestfs_digest::Digests;
-use parking_lot::Mutex;
 
 use super::{
     activity::Activity,
@@ -31,6 +30,7 @@ use crate::{
     identity::{FileKey, Identity},
     port::{KnownDigests, NothingKnown, Recorder},
     run::Inputs,
+    sync::Mutex,
 };
 
 /// What one run may cost.

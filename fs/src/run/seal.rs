@@ -4,8 +4,7 @@ use std::{
     fmt::Display,
     io,
     ops::{ControlFlow, Range},
-    sync::{Arc, Once},
-    thread,
+    sync::Arc,
 };
 
 use attestfs_digest::{Chase, Digests, ReadAt};
@@ -25,6 +24,7 @@ use crate::{
     fact::{Fact, RunVersion, Unsealed},
     identity::Identity,
     meter::{HashedFor, meter},
+    sync::{Once, thread},
 };
 
 /// What follows a file. Whoever replaces it in the [state](State::Written) has what is still told to the old one go

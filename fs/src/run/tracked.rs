@@ -4,7 +4,6 @@ use std::{
 };
 
 use attestfs_digest::{Digests, Outboard};
-use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::{
     content::{Content, State},
@@ -22,6 +21,7 @@ use crate::{
     identity::{FileKey, Identity},
     left_behind::is_written_past_others,
     names::{FilePath, Names},
+    sync::{Condvar, Mutex, MutexGuard},
 };
 
 /// What one run knows of one regular file. Outlives the kernel's references to the inode and holds
@@ -298,6 +298,10 @@ impl Tracked {
         self.names().path()
     }
 }
+
+#[cfg(test)]
+#[cfg(feature = "shuttle")]
+mod schedules;
 
 #[cfg(test)]
 mod tests {

@@ -1,9 +1,6 @@
 //! The threads that read behind the writers of a run, and complete the digests of what nobody writes any more.
 
-use std::{
-    sync::{Arc, Weak},
-    thread,
-};
+use std::sync::{Arc, Weak};
 
 use attestfs_digest::{Chain, feed_all};
 
@@ -12,7 +9,10 @@ use super::{
     run::{Opened, Run},
     seal::{Follower, Settlement},
 };
-use crate::meter::{HashedFor, meter};
+use crate::{
+    meter::{HashedFor, meter},
+    sync::thread,
+};
 
 /// What there is to do for one file.
 #[derive(Debug)]

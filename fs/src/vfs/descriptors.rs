@@ -3,7 +3,6 @@
 
 use std::{collections::VecDeque, mem, os::fd::AsFd, path::Path, sync::Arc};
 
-use parking_lot::Mutex;
 use rustix::io::{self, Errno};
 
 use super::{
@@ -11,6 +10,8 @@ use super::{
     inode::{Inode, InodeId},
 };
 use crate::{backing::Node, error::Error, identity::FileKey};
+
+use crate::sync::Mutex;
 
 /// The descriptor of one inode. Whoever was given it keeps it open as long as it takes.
 #[derive(Debug, Default)]

@@ -11,7 +11,6 @@ use std::{
     },
 };
 
-use parking_lot::{Condvar, Mutex, RwLock};
 use rustix::fs::FileType;
 
 use crate::{
@@ -21,6 +20,7 @@ use crate::{
     meter::{Counted, meter},
     names::{FilePath, Names, Place},
     run::{Grace, Run, Tracked},
+    sync::{Condvar, Mutex, RwLock},
     vfs::{
         attribute::SUPERUSER,
         descriptors::{Descriptor, Ring},
@@ -540,7 +540,11 @@ const VIRTUAL_BASE: u64 = 1 << 63;
 const SWEEP_SLACK: usize = 1024;
 
 #[cfg(test)]
-mod tests {
+#[cfg(feature = "shuttle")]
+mod schedules;
+
+#[cfg(test)]
+pub(super) mod tests {
     use std::{fs, os::fd::AsFd};
 
     use rustix::fs::{Mode, OFlags, open};
@@ -559,30 +563,33 @@ mod tests {
         fn record(&self, _fact: Fact) {}
     }
 
-    struct Desk {
-        directory: tempfile::TempDir,
+    pub(in crate::vfs) struct Desk {
+        pub(in crate::vfs) directory: tempfile::TempDir,
         backing: Directory,
-        inodes: Inodes,
+        pub(in crate::vfs) inodes: Inodes,
+    }
+
+    pub(in crate::vfs) fn tenure() -> Tenure {
+        Tenure {
+            run: Run::idle(Box::new(Deaf)),
+            stage: String::new(),
+            run_id: String::new(),
+            replaceable: Arc::new([]),
+        }
     }
 
     impl Desk {
-        fn new() -> Self {
+        pub(in crate::vfs) fn new() -> Self {
             let directory = tempfile::tempdir().unwrap();
             let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
             let backing = Directory::new(open(directory.path(), flags, Mode::empty()).unwrap());
             let root = backing.root().unwrap();
             let stat = backing.stat(root.as_fd()).unwrap();
-            let tenure = Tenure {
-                run: Run::idle(Box::new(Deaf)),
-                stage: String::new(),
-                run_id: String::new(),
-                replaceable: Arc::new([]),
-            };
-            let inodes = Inodes::new(tenure, 0, (root, &stat), 1024);
+            let inodes = Inodes::new(tenure(), 0, (root, &stat), 1024);
             Self { directory, backing, inodes }
         }
 
-        fn look_up(&self, name: &str) -> Arc<Inode> {
+        pub(in crate::vfs) fn look_up(&self, name: &str) -> Arc<Inode> {
             let root = self.inodes.find(InodeId::ROOT).unwrap();
             let node = self.backing.root().unwrap();
             let node = self.backing.lookup(&node, name.as_ref()).unwrap();

@@ -146,13 +146,13 @@ impl<S: Clone> Way<S> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// What the kernel keeps of one inode, after `fs/fuse/iomode.c`: those who have it cached count up, those
     /// who have it from the store count down.
     #[derive(Clone, Debug, Default)]
-    struct Kernel {
+    pub(in crate::vfs) struct Kernel {
         cached: u32,
         passed: u32,
         shortcut: Option<u32>,
@@ -170,7 +170,7 @@ mod tests {
 
     impl Kernel {
         /// None is EIO.
-        fn open(&mut self, way: Way<u32>) -> Option<()> {
+        pub(in crate::vfs) fn open(&mut self, way: Way<u32>) -> Option<()> {
             match way {
                 Way::Cached | Way::Direct if self.passed > 0 => return None,
                 Way::Cached => self.cached += 1,
@@ -195,10 +195,10 @@ mod tests {
             Some(())
         }
 
-        fn close(&mut self, open: Open) {
-            match open.way {
+        pub(in crate::vfs) fn close(&mut self, way: Way<u32>, is_mapped: bool) {
+            match way {
                 Way::Cached => self.cached -= 1,
-                Way::Direct => self.cached -= u32::from(open.mapped),
+                Way::Direct => self.cached -= u32::from(is_mapped),
                 Way::Passthrough(_) | Way::PassthroughDirect(_) => {
                     self.passed -= 1;
                     if self.passed == 0 {
@@ -290,7 +290,7 @@ mod tests {
                 if open[n].closed {
                     return false;
                 }
-                kernel.close(open[n]);
+                kernel.close(open[n].way, open[n].mapped);
                 open[n].closed = true;
             }
             Step::Hear(n) => {

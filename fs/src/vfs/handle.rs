@@ -3,20 +3,18 @@
 use std::{
     collections::HashMap,
     fs::File,
-    mem,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
 
-use parking_lot::Mutex;
-
 use super::{directory::DirectoryHandle, inode::OnWay, virtual_files::OpenVirtual};
 use crate::{
     error::Error,
     meter::{Counted, meter},
     read::{ReadHandle, Reading},
+    sync::Mutex,
     write::WriteHandle,
 };
 
@@ -99,8 +97,15 @@ struct Open {
 /// The table of open handles of one mount.
 #[derive(Debug, Default)]
 pub(crate) struct Handles {
-    open: Mutex<HashMap<HandleId, Open>>,
+    open: Mutex<Table>,
     last: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    handles: HashMap<HandleId, Open>,
+    /// The kernel is gone: it never hears of what is opened from now on, so that nobody would close it.
+    is_over: bool,
 }
 
 impl Handles {
@@ -112,39 +117,63 @@ impl Handles {
     /// A regular file, and the way in which the kernel has it open until the handle is removed.
     pub(crate) fn insert_on_way(&self, handle: Handle, way: Option<OnWay>) -> HandleId {
         let id = HandleId(self.last.fetch_add(1, Ordering::Relaxed) + 1);
-        self.open.lock().insert(id, Open { handle, way, _counted: meter().handle() });
+        let opened = Open { handle, way, _counted: meter().handle() };
+        let mut open = self.open.lock();
+        if !open.is_over {
+            open.handles.insert(id, opened);
+        }
         id
     }
 
     pub(crate) fn find(&self, id: HandleId) -> Result<Handle, Error> {
         let open = self.open.lock();
-        open.get(&id).map(|open| open.handle.clone()).ok_or(Error::UnknownHandle)
+        open.handles.get(&id).map(|open| open.handle.clone()).ok_or(Error::UnknownHandle)
     }
 
     /// Closes a handle.
     pub(crate) fn remove(&self, id: HandleId) {
-        let open = self.open.lock().remove(&id);
+        let open = self.open.lock().handles.remove(&id);
         drop(open);
     }
 
-    /// Closes all, but for those by which somebody may write past us and that he has not closed.
+    /// Closes all, but for those by which somebody may write past us and that he has not closed. Nothing is opened any
+    /// more.
     pub(crate) fn close_all(&self, is_closed: impl Fn(&WriteHandle) -> bool) {
-        let mut open = mem::take(&mut *self.open.lock());
-        // What the kernel has open from here on, it has open for somebody else.
-        for open in open.values_mut() {
-            open.way = None;
+        let closed = self.open.lock().end();
+        drop(closed);
+        // Whoever asks meanwhile is told of all of them.
+        for (id, writer) in self.past() {
+            if is_closed(&writer) {
+                self.remove(id);
+            }
         }
-        open.retain(|_, open| match &open.handle {
-            Handle::Writer(writer) => writer.writes_past() && !is_closed(writer),
-            _ => false,
-        });
-        *self.open.lock() = open;
     }
 
     /// Those by which somebody may write past us.
     pub(crate) fn writers_past(&self) -> Vec<Arc<WriteHandle>> {
+        self.past().into_iter().map(|(_, writer)| writer).collect()
+    }
+
+    fn past(&self) -> Vec<(HandleId, Arc<WriteHandle>)> {
         let open = self.open.lock();
-        let past = open.values().filter(|open| open.handle.writes_past());
-        past.filter_map(|open| open.handle.writer().ok().map(Arc::clone)).collect()
+        let past = open.handles.iter().filter(|(_, open)| open.handle.writes_past());
+        past.filter_map(|(id, open)| Some((*id, Arc::clone(open.handle.writer().ok()?)))).collect()
     }
 }
+
+impl Table {
+    /// The kernel is gone: what it has open from here on, it has open for somebody else.
+    ///
+    /// # Returns
+    /// The ways of all, and those that are closed: to be dropped when the table is not locked.
+    fn end(&mut self) -> (Vec<OnWay>, Vec<Open>) {
+        self.is_over = true;
+        let ways = self.handles.values_mut().filter_map(|open| open.way.take()).collect();
+        let closed = self.handles.extract_if(|_, open| !open.handle.writes_past());
+        (ways, closed.map(|(_, open)| open).collect())
+    }
+}
+
+#[cfg(test)]
+#[cfg(feature = "shuttle")]
+mod schedules;

@@ -11,6 +11,7 @@ mod files;
 mod gate;
 mod hanging;
 mod hooked;
+mod kernel;
 mod lineage;
 mod reread;
 mod sharing;

@@ -14,6 +14,9 @@ use serde_json::Value;
 const ROOMS: [&str; 5] =
     ["attestfs-digest", "attestfs-attestation", "attestfs-fs", "attestfs-daemon", "attestfs"];
 
+/// What the filesystem promises, each promise emphasized.
+const PROMISES: &str = "fs/DESIGN.md";
+
 /// Left by builds, tests and version control.
 const NOT_OURS: [&str; 3] = [".git", "target", "proptest-regressions"];
 
@@ -70,6 +73,24 @@ fn every_markdown_page_has_one_title_and_it_is_the_first_line() {
 }
 
 #[test]
+fn what_the_filesystem_promises_has_a_test_of_the_same_words() {
+    let tests = tests_in(Path::new(""));
+    for promise in emphasized(&read(Path::new(PROMISES))) {
+        let is_tested = tests.iter().any(|(_, test)| stands_in(&promise, test));
+        assert!(is_tested, "{PROMISES}: no test is called {promise}, or by these words and more");
+    }
+}
+
+#[test]
+fn each_test_of_what_the_filesystem_promises_is_promised() {
+    let promises = emphasized(&read(Path::new(PROMISES)));
+    for (file, test) in tests_in(Path::new("tests/semantics")) {
+        let is_promised = promises.iter().any(|promise| stands_in(promise, &test));
+        assert!(is_promised, "{}: {PROMISES} does not promise that {test}", file.display());
+    }
+}
+
+#[test]
 fn no_file_names_a_place_on_the_machine_of_its_author() {
     let places = [concat!("/", "work/"), concat!("/", "root/")];
     for file in every_file() {
@@ -95,6 +116,46 @@ fn check_named_only(name: &str, allowed: impl Fn(&Path) -> bool) {
         }
     }
     assert!(found, "nothing names {name} any more: this rule looks for something else");
+}
+
+/// What a page emphasizes, spelled as the name of a test is. A single word is a term.
+fn emphasized(page: &str) -> Vec<String> {
+    let prose: Vec<_> = outside_code(page).collect();
+    let prose = prose.join(" ").replace(" * ", " ");
+    // A star in a piece of code emphasizes nothing.
+    let pieces = prose.split('`').enumerate();
+    let prose: String = pieces
+        .map(|(at, piece)| if at % 2 == 0 { piece.into() } else { piece.replace('*', "") })
+        .collect();
+    let names = prose.split('*').skip(1).step_by(2).map(as_name);
+    names.filter(|name| name.contains('_')).collect()
+}
+
+fn as_name(words: &str) -> String {
+    let words = words.to_lowercase().replace('\'', "");
+    let words = words.split(|letter: char| !letter.is_ascii_alphanumeric());
+    words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join("_")
+}
+
+/// Whether the words of a promise are the name of a test, or a part of it: a sentence may say the rest.
+fn stands_in(promise: &str, test: &str) -> bool {
+    format!("_{test}_").contains(&format!("_{promise}_"))
+}
+
+/// The tests in the files of a directory, by name.
+fn tests_in(directory: &Path) -> Vec<(PathBuf, String)> {
+    let mut tests = Vec::new();
+    for file in files("rs").into_iter().filter(|file| file.starts_with(directory)) {
+        let text = read(&file);
+        let mut lines = text.lines().map(str::trim);
+        while lines.any(|line| line == "#[test]") {
+            let name = lines.find_map(|line| line.strip_prefix("fn ")?.split_once('('));
+            let (name, _) =
+                name.unwrap_or_else(|| panic!("{}: a test is a function", file.display()));
+            tests.push((file.clone(), name.to_owned()));
+        }
+    }
+    tests
 }
 
 /// The packages of the workspace, as cargo reads their manifests.

@@ -1,6 +1,6 @@
 //! in-toto Statement v1 and the bytes it is signed as.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, str::Utf8Error};
 
 use attestfs_digest::{Digests, Sha256};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -46,7 +46,7 @@ impl Payload {
     /// # Errors
     /// Not JSON, or a field is missing or given twice.
     pub fn header(&self) -> Result<Header, Malformed> {
-        Ok(serde_json::from_slice(&self.bytes)?)
+        self.read()
     }
 
     /// Reads the whole statement, once the header says that its predicate is a `P`.
@@ -54,7 +54,12 @@ impl Payload {
     /// # Errors
     /// As [`Payload::header`], for the predicate too; or it is nested deeper than 128 levels.
     pub fn statement<P: DeserializeOwned>(&self) -> Result<Statement<P>, Malformed> {
-        Ok(serde_json::from_slice(&self.bytes)?)
+        self.read()
+    }
+
+    /// JSON is text, also in fields that nobody reads: there the parser does not look.
+    fn read<T: DeserializeOwned>(&self) -> Result<T, Malformed> {
+        Ok(serde_json::from_str(str::from_utf8(&self.bytes)?)?)
     }
 }
 
@@ -73,6 +78,12 @@ pub struct Malformed(String);
 impl From<serde_json::Error> for Malformed {
     fn from(error: serde_json::Error) -> Self {
         Self(error.to_string().chars().take(300).collect())
+    }
+}
+
+impl From<Utf8Error> for Malformed {
+    fn from(error: Utf8Error) -> Self {
+        Self(error.to_string())
     }
 }
 
@@ -196,6 +207,7 @@ pub(crate) fn sha256(bytes: &[u8]) -> Sha256 {
 #[cfg(test)]
 mod tests {
     use attestfs_digest::Blake3;
+    use serde::de::IgnoredAny;
 
     use super::*;
 
@@ -220,6 +232,19 @@ mod tests {
     fn a_field_given_twice_is_refused() {
         let twice = br#"{"_type":"a","_type":"b","predicateType":"c"}"#;
         assert!(Payload::new(twice.to_vec()).header().is_err());
+    }
+
+    #[test]
+    fn what_is_no_text_is_no_statement_even_where_nobody_looks() {
+        let text = br#"{"_type":"a","subject":[],"predicateType":"b","predicate":{},"x":"?"}"#;
+        assert!(Payload::new(text.to_vec()).header().is_ok());
+        let torn: Vec<u8> =
+            text.iter().map(|&byte| if byte == b'?' { 0xff } else { byte }).collect();
+        let payload = Payload::new(torn);
+        let place = text.iter().position(|&byte| byte == b'?').unwrap();
+        let refused = payload.header().unwrap_err().to_string();
+        assert!(refused.contains(&format!("index {place}")), "{refused}");
+        assert_eq!(payload.statement::<IgnoredAny>().unwrap_err().to_string(), refused);
     }
 
     #[test]

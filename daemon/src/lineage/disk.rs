@@ -1,4 +1,4 @@
-use std::{fmt, ops::Range, path::Path, sync::RwLock, thread, time::Duration};
+use std::{fmt, fs::File, io, ops::Range, path::Path, sync::RwLock, thread, time::Duration};
 
 use attestfs_attestation::RunDescription;
 use attestfs_digest::{Digests, Sha256};
@@ -23,6 +23,8 @@ use super::{
 /// One operation writes at a time; those that read run beside each other and see no half of one.
 pub struct DiskStore {
     database: Db,
+    /// The file that the database appends to, see [`DiskStore::flush`].
+    log: File,
     recent: Recent,
     lock: RwLock<()>,
 }
@@ -41,7 +43,8 @@ impl DiskStore {
     /// another version of attestfs wrote it, or the database fails.
     pub fn open(path: &Path) -> Result<Self, LineageError> {
         let database = open_patiently(path)?;
-        let store = Self { database, recent: Recent::default(), lock: RwLock::new(()) };
+        let log = File::open(path.join("db")).map_err(failed)?;
+        let store = Self { database, log, recent: Recent::default(), lock: RwLock::new(()) };
         store.check_schema(path)?;
         Ok(store)
     }
@@ -49,7 +52,7 @@ impl DiskStore {
     fn check_schema(&self, path: &Path) -> Result<(), LineageError> {
         let found = self.view().bytes(&Key::of(Table::Schema))?;
         match found {
-            None if self.database.is_empty() => self.put_schema(),
+            None if self.database.is_empty() => self.put_schema(path),
             Some(found) if found == SCHEMA.to_be_bytes() => Ok(()),
             found => Err(LineageError::Schema {
                 path: path.to_owned(),
@@ -59,12 +62,14 @@ impl DiskStore {
         }
     }
 
-    fn put_schema(&self) -> Result<(), LineageError> {
+    fn put_schema(&self, path: &Path) -> Result<(), LineageError> {
         self.change(|transaction| {
             transaction.put(Key::of(Table::Schema), SCHEMA.to_be_bytes());
             Ok(())
         })?;
-        self.flush()
+        self.flush()?;
+        let directories = path.ancestors().take(2);
+        directories.map(File::open).try_for_each(|it| it?.sync_all()).map_err(failed)
     }
 
     fn view(&self) -> View<'_> {
@@ -82,9 +87,11 @@ impl DiskStore {
         Ok(answer)
     }
 
+    /// Waits until the disk has everything. The database itself asks for `sync_file_range(2)`, which
+    /// writes the bytes and not what leads to them: of a file that grew they are lost with the power.
     fn flush(&self) -> Result<(), LineageError> {
         self.database.flush().map_err(database)?;
-        Ok(())
+        self.log.sync_data().map_err(failed)
     }
 }
 
@@ -324,6 +331,10 @@ impl LineageStore for DiskStore {
     fn latest(&self, path: &str) -> Result<Vec<Attestation>, LineageError> {
         self.view().latest(path)
     }
+}
+
+fn failed(error: io::Error) -> LineageError {
+    LineageError::Database(Box::new(error))
 }
 
 fn spell_schema(found: &[u8]) -> String {

@@ -2,7 +2,8 @@
 
 use std::{
     ffi::OsString,
-    fs, io,
+    fs::{self, File},
+    io,
     os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
     time::Duration,
@@ -290,16 +291,19 @@ impl StateDir {
     }
 }
 
-/// Makes one directory that only its owner can enter, with the parents it needs.
+/// Makes one directory that only its owner can enter, with the parents it needs, all of them durable.
 fn create_private(path: &Path) -> Result<(), StateError> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|source| {
-        match source.kind() {
+    let missing: Vec<_> = path.ancestors().take_while(|it| !it.exists()).collect();
+    let created = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    let parents = missing.iter().filter_map(|it| it.parent());
+    created
+        .and_then(|()| parents.map(File::open).try_for_each(|parent| parent?.sync_all()))
+        .map_err(|source| match source.kind() {
             io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
                 StateError::NotADirectory { path: path.to_path_buf() }
             }
             _ => StateError::Io { path: path.to_path_buf(), source },
-        }
-    })
+        })
 }
 
 fn state_home(environment: &Environment) -> Result<PathBuf, StateError> {

@@ -31,6 +31,8 @@ const PIECE_FACTS_MAX: usize = 4096;
 #[derive(Debug)]
 pub struct Journal {
     file: File,
+    /// A directory of each filesystem that it speaks of.
+    stores: Vec<File>,
     written: Mutex<Written>,
 }
 
@@ -47,6 +49,9 @@ pub enum RecordError {
     /// The file cannot be made, locked or written.
     #[error("the journal of the run: {0}")]
     Io(Arc<io::Error>),
+    /// What it speaks of does not reach the disk.
+    #[error("the store of the run cannot be synced: {0}")]
+    Store(Arc<io::Error>),
     /// A fact that is longer than any fact should be.
     #[error("the journal of the run: a fact of {bytes} bytes, at most {LINE_BYTES_MAX} are taken")]
     TooLong {
@@ -86,11 +91,12 @@ impl From<io::Error> for RecordError {
 }
 
 impl Journal {
-    /// Makes the directory and the journal of a new run, and locks it.
+    /// Makes the directory and the journal of a new run, and locks it. It will speak of files below
+    /// `stores`, directories that are open for reading.
     ///
     /// # Errors
     /// [`RecordError::Io`], also when there is a run of this id already.
-    pub fn create(run_directory: &Path) -> Result<Self, RecordError> {
+    pub fn create(run_directory: &Path, stores: Vec<File>) -> Result<Self, RecordError> {
         DirBuilder::new().mode(0o700).create(run_directory)?;
         let file = OpenOptions::new()
             .append(true)
@@ -98,24 +104,34 @@ impl Journal {
             .mode(0o600)
             .open(journal_path(run_directory))?;
         flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(io::Error::from)?;
-        File::open(run_directory)?.sync_all()?;
-        Ok(Self { file, written: Mutex::default() })
+        sync_directory(run_directory)?;
+        run_directory.parent().map_or(Ok(()), sync_directory)?;
+        Ok(Self { file, stores, written: Mutex::default() })
     }
 
-    /// Makes what was recorded so far durable, and says how many bytes that is.
+    /// Makes what was recorded so far durable, and says how many bytes that is. The files come first:
+    /// a digest that outlives the bytes it was made of would be believed, for neither size nor times
+    /// of a file need tell that its bytes are lost.
     ///
     /// # Errors
-    /// The first failure of this journal, whenever that was.
+    /// The first failure of this journal, whenever that was. The kernel tells one that what could not
+    /// be written once, and then no more.
     pub fn sync(&self) -> Result<u64, RecordError> {
-        let length = {
-            let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(failure) = &written.failure {
-                return Err(failure.clone());
-            }
-            written.length
-        };
-        self.file.sync_data()?;
+        let length = self.sound_length()?;
+        let stored = sync_stores(&self.stores).map_err(|error| RecordError::Store(Arc::new(error)));
+        let synced = stored.and_then(|()| Ok(self.file.sync_data()?));
+        synced.map_err(|failure| self.fail(failure))?;
         Ok(length)
+    }
+
+    fn sound_length(&self) -> Result<u64, RecordError> {
+        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        written.failure.clone().map_or(Ok(written.length), Err)
+    }
+
+    fn fail(&self, failure: RecordError) -> RecordError {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        written.failure.get_or_insert(failure).clone()
     }
 
     /// Bytes of whole facts in the file, whatever failed after them.
@@ -145,6 +161,19 @@ impl Recorder for Journal {
             }
         }
     }
+}
+
+/// Makes everything durable that is in the filesystems of these directories.
+///
+/// # Errors
+/// What the system says: some of it is lost, or may be.
+fn sync_stores(stores: &[File]) -> io::Result<()> {
+    // Of a filesystem that was told to shut down, not every kernel says so to the first.
+    stores.iter().try_for_each(|store| rustix::fs::syncfs(store).map(|()| store.sync_all())?)
+}
+
+fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
 }
 
 fn line(fact: &Fact) -> Result<Vec<u8>, RecordError> {
@@ -302,7 +331,7 @@ mod tests {
         let base = tempfile::tempdir().unwrap();
         let directory = run_directory(&base);
         assert!(is_live(&directory).is_err());
-        let journal = Journal::create(&directory).unwrap();
+        let journal = Journal::create(&directory, Vec::new()).unwrap();
         assert!(is_live(&directory).unwrap());
         drop(journal);
         assert!(!is_live(&directory).unwrap());
@@ -312,15 +341,15 @@ mod tests {
     fn a_run_id_is_used_once() {
         let base = tempfile::tempdir().unwrap();
         let directory = run_directory(&base);
-        drop(Journal::create(&directory).unwrap());
-        assert!(Journal::create(&directory).is_err());
+        drop(Journal::create(&directory, Vec::new()).unwrap());
+        assert!(Journal::create(&directory, Vec::new()).is_err());
     }
 
     #[test]
     fn a_journal_that_was_never_written_has_no_facts() {
         let base = tempfile::tempdir().unwrap();
         let directory = run_directory(&base);
-        let journal = Journal::create(&directory).unwrap();
+        let journal = Journal::create(&directory, Vec::new()).unwrap();
         assert_eq!(journal.sync().unwrap(), 0);
         assert_eq!(whole_length(&directory).unwrap(), 0);
         assert_eq!(read(&directory, 0, 0).unwrap(), []);
@@ -330,7 +359,7 @@ mod tests {
     fn facts_are_read_from_where_reading_stopped() {
         let base = tempfile::tempdir().unwrap();
         let directory = run_directory(&base);
-        let journal = Journal::create(&directory).unwrap();
+        let journal = Journal::create(&directory, Vec::new()).unwrap();
         journal.record(written(1, "a"));
         let middle = journal.sync().unwrap();
         journal.record(written(2, "b"));
@@ -344,7 +373,7 @@ mod tests {
     fn more_facts_than_one_piece_holds_come_in_several() {
         let base = tempfile::tempdir().unwrap();
         let directory = run_directory(&base);
-        let journal = Journal::create(&directory).unwrap();
+        let journal = Journal::create(&directory, Vec::new()).unwrap();
         let count = PIECE_FACTS_MAX + 1;
         (0..count).for_each(|n| journal.record(written(n as u64, "a")));
         let end = journal.sync().unwrap();
@@ -358,7 +387,7 @@ mod tests {
     fn a_journal_shorter_than_promised_is_refused() {
         let base = tempfile::tempdir().unwrap();
         let directory = run_directory(&base);
-        let journal = Journal::create(&directory).unwrap();
+        let journal = Journal::create(&directory, Vec::new()).unwrap();
         journal.record(written(1, "a"));
         let length = journal.sync().unwrap();
         let refusal = read(&directory, 0, length + 1).unwrap_err();
@@ -371,7 +400,7 @@ mod tests {
     fn a_line_cut_off_at_the_end_of_a_dead_run_does_not_count() {
         let base = tempfile::tempdir().unwrap();
         let directory = run_directory(&base);
-        let journal = Journal::create(&directory).unwrap();
+        let journal = Journal::create(&directory, Vec::new()).unwrap();
         journal.record(written(1, "a"));
         let whole = journal.sync().unwrap();
         (&journal.file).write_all(b"{\"fact\":\"writ").unwrap();
@@ -382,7 +411,7 @@ mod tests {
     fn a_broken_line_in_the_middle_is_an_error_that_says_where() {
         let base = tempfile::tempdir().unwrap();
         let directory = run_directory(&base);
-        let journal = Journal::create(&directory).unwrap();
+        let journal = Journal::create(&directory, Vec::new()).unwrap();
         journal.record(written(1, "a"));
         let whole = journal.sync().unwrap();
         (&journal.file).write_all(b"nonsense\n").unwrap();
@@ -392,10 +421,24 @@ mod tests {
     }
 
     #[test]
+    fn a_store_that_cannot_be_synced_is_told_from_then_on() {
+        let base = tempfile::tempdir().unwrap();
+        // No descriptor to sync by.
+        let flags = rustix::fs::OFlags::PATH;
+        let store = rustix::fs::open(base.path(), flags, rustix::fs::Mode::empty()).unwrap();
+        let stores = vec![File::from(store)];
+        let mut journal = Journal::create(&run_directory(&base), stores).unwrap();
+        journal.record(written(1, "a"));
+        assert!(matches!(journal.sync(), Err(RecordError::Store(_))));
+        journal.stores.clear();
+        assert!(matches!(journal.sync(), Err(RecordError::Store(_))));
+    }
+
+    #[test]
     fn nothing_is_recorded_after_a_fact_that_was_lost() {
         let base = tempfile::tempdir().unwrap();
         let directory = run_directory(&base);
-        let journal = Journal::create(&directory).unwrap();
+        let journal = Journal::create(&directory, Vec::new()).unwrap();
         journal.record(written(1, &"x".repeat(LINE_BYTES_MAX)));
         journal.record(written(2, "b"));
         assert!(matches!(journal.sync(), Err(RecordError::TooLong { .. })));

@@ -120,6 +120,8 @@ impl Survey<'_> {
     /// Hashes a file that is not known as it is now, or says why that cannot be.
     fn hashed(&self, path: &Path, identity: &Identity) -> Result<Digests, String> {
         let read = self.directory.open_file(path).and_then(|file| {
+            // What is remembered of it, and signed, must not be there longer than its bytes.
+            file.sync_all()?;
             let digests = digests(&file, identity.size).map_err(std::io::Error::other)?;
             Ok((digests, Identity::of(file)?))
         });

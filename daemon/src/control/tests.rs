@@ -141,7 +141,8 @@ impl House {
     }
 
     fn journal(&self, run: &str) -> Journal {
-        Journal::create(&self.state.run(run)).unwrap()
+        let tree = File::open(self.tree()).unwrap();
+        Journal::create(&self.state.run(run), vec![tree]).unwrap()
     }
 
     fn begin(&self, run: &str, key: Option<File>) -> RunLink {

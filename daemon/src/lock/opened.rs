@@ -139,7 +139,7 @@ mod tests {
     fn of(facts: &[Fact]) -> Result<Opened, NotLockable> {
         let base = tempfile::tempdir().unwrap();
         let directory = base.path().join("run");
-        let journal = Journal::create(&directory).unwrap();
+        let journal = Journal::create(&directory, Vec::new()).unwrap();
         for fact in facts {
             journal.record(fact.clone());
         }

@@ -55,7 +55,9 @@ impl SessionError {
             Self::Directory { source, .. } => {
                 cure(source).unwrap_or("name a directory that is there, and that you may read")
             }
-            Self::Journal(RecordError::Io(error)) => return cure(error).map(ToOwned::to_owned),
+            Self::Journal(RecordError::Io(error) | RecordError::Store(error)) => {
+                return cure(error).map(ToOwned::to_owned);
+            }
             Self::StateInside { .. } => "give another --state DIR, outside of it",
             Self::KeyInside { .. } => "keep it elsewhere, and give it with --key",
             Self::Mounted { .. } => {

@@ -57,7 +57,7 @@ impl Session {
         let SessionParts { assignment, description, state, key, refusals, lends_trees } = parts;
         let run_id = description.id.clone();
         let description = description.of(&assignment);
-        let journal = Arc::new(Journal::create(&state.run(&run_id))?);
+        let journal = Arc::new(Journal::create(&state.run(&run_id), stores(&assignment)?)?);
         let roots = if lends_trees { roots(&assignment)? } else { Vec::new() };
         let (outputs, by_rule) = (assignment.outputs.clone(), assignment.checkpoint_rule);
         let inputs = inputs(&assignment);
@@ -98,6 +98,17 @@ impl Session {
             tracing::warn!(%error, "the daemon will find out by itself that the run ended");
         }
     }
+}
+
+/// The trees, to be synced.
+fn stores(assignment: &Assignment) -> Result<Vec<File>, SessionError> {
+    let trees = assignment.trees.iter();
+    trees
+        .map(|tree| {
+            let failed = |source| SessionError::Directory { path: tree.path.clone(), source };
+            tree.open_to_sync().map_err(failed)
+        })
+        .collect()
 }
 
 fn roots(assignment: &Assignment) -> Result<Vec<(String, std::os::fd::OwnedFd)>, SessionError> {

@@ -129,6 +129,12 @@ impl Tree {
         Ok(Self { path, root })
     }
 
+    /// The root itself, as `syncfs(2)` wants it.
+    pub(crate) fn open_to_sync(&self) -> io::Result<File> {
+        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(rustix::fs::openat(&self.root, ".", flags, Mode::empty())?.into())
+    }
+
     /// A second descriptor of the root.
     pub(crate) fn open_again(&self) -> io::Result<OwnedFd> {
         Ok(rustix::io::fcntl_dupfd_cloexec(self.root.as_fd(), 0)?)

@@ -2,7 +2,7 @@
 
 use std::{
     cell::Cell,
-    fs,
+    fs::{self, File},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -72,10 +72,11 @@ impl Bench {
     ) -> Self {
         let mut description = description(id);
         let tree = |name| base.path().join(name).to_str().unwrap().to_owned();
+        let stores = TREES.map(|name| File::open(base.path().join(name)).unwrap());
         description.trees = TREES.map(tree).to_vec();
         store.begin(&description).unwrap();
         Self {
-            journal: Journal::create(&state.run(id)).unwrap(),
+            journal: Journal::create(&state.run(id), stores.into()).unwrap(),
             run: RunId(id.to_owned()),
             versions: Cell::new(0),
             base,
@@ -323,7 +324,7 @@ pub(crate) fn noon() -> Timestamp {
 }
 
 fn stat(path: &Path) -> (Identity, Digests) {
-    let file = fs::File::open(path).unwrap();
+    let file = File::open(path).unwrap();
     let identity = Identity::of(&file).unwrap();
     let digests = digests(&file, identity.size).unwrap();
     (identity, digests)

@@ -1,6 +1,8 @@
 //! What a run saw, as lines of JSON in its own file. The process that serves the mount appends and
 //! never waits for the store; the store daemon reads, up to a length that it is told.
 
+mod continuity;
+
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
@@ -15,10 +17,15 @@ use rustix::{
     io::Errno,
 };
 
+pub(crate) use continuity::is_unbroken;
+
 use crate::metrics::counts;
 
 /// In the directory of a run.
-pub(crate) const JOURNAL_NAME: &str = "journal.jsonl";
+const JOURNAL_NAME: &str = "journal.jsonl";
+
+/// All that a journal leaves in the directory of its run. What comes first is of no use without the other.
+pub(crate) const FILES: [&str; 2] = [continuity::NAME, JOURNAL_NAME];
 
 /// The most bytes of one line. A name of the longest path, with every byte escaped twice, fits.
 const LINE_BYTES_MAX: usize = 128 << 10;
@@ -104,6 +111,7 @@ impl Journal {
             .mode(0o600)
             .open(journal_path(run_directory))?;
         flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(io::Error::from)?;
+        continuity::keep(run_directory, &stores)?;
         sync_directory(run_directory)?;
         run_directory.parent().map_or(Ok(()), sync_directory)?;
         Ok(Self { file, stores, written: Mutex::default() })
@@ -167,7 +175,7 @@ impl Recorder for Journal {
 ///
 /// # Errors
 /// What the system says: some of it is lost, or may be.
-fn sync_stores(stores: &[File]) -> io::Result<()> {
+pub(crate) fn sync_stores(stores: &[File]) -> io::Result<()> {
     // Of a filesystem that was told to shut down, not every kernel says so to the first.
     stores.iter().try_for_each(|store| rustix::fs::syncfs(store).map(|()| store.sync_all())?)
 }

@@ -1,8 +1,9 @@
 //! Carries out commit orders, one at a time, and takes up what an earlier daemon left.
 
-use std::{fmt::Debug, fs::File, io, sync::Arc};
+use std::{fmt::Debug, fs::File, io, path::Path, sync::Arc};
 
 use attestfs_attestation::{CommitKind, KeyHint, Manifest, Outcome};
+use attestfs_fs::{Fact, Unknown, Unsealed};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
@@ -10,7 +11,7 @@ use super::{Attester, CommitError, Frozen, LentTrees, Published, freeze::freeze,
 use crate::{
     config::{StateDir, StopAt},
     control::{ArtifactOrder, CommitOrder, CommitReport, PendingCommit},
-    journal,
+    journal::{self, Piece},
     lineage::{CommitId, FrozenCommit, LineageStore, RunEnd, RunId},
     metrics::CommitTimer,
     publication::{Files, Shelf},
@@ -150,8 +151,11 @@ impl Committer {
     ) -> Result<CommitReport, CommitError> {
         let directory = self.room.state.run(&run.0);
         let journal_length = journal::whole_length(&directory).map_err(journal::ReadError::Io)?;
-        let trees = self.room.store.run(run)?.map_or(0, |run| run.description.trees.len());
-        let artifacts = (0..trees).filter_map(|tree| u16::try_from(tree).ok());
+        let trees = self.room.store.run(run)?.map_or(Vec::new(), |run| run.description.trees);
+        if !self.is_durable(&directory, &trees) {
+            self.ingest_as(run, journal_length, unproven)?;
+        }
+        let artifacts = (0..trees.len()).filter_map(|tree| u16::try_from(tree).ok());
         self.commit(&CommitOrder {
             id: lost(run),
             run: run.clone(),
@@ -162,6 +166,16 @@ impl Committer {
             adopt: false,
             lock: None,
             signer: signer.filter(|hint| self.room.keys.presented(*hint).is_some()),
+        })
+    }
+
+    /// Whether what the journal of a lost run speaks of is on the disk. What was in memory when its
+    /// process went is written down now, unless it is lost.
+    fn is_durable(&self, directory: &Path, trees: &[String]) -> bool {
+        let stores = trees.iter().map(|tree| self.room.trees.open(tree).map(File::from));
+        let stores: io::Result<Vec<_>> = stores.collect();
+        stores.is_ok_and(|stores| {
+            journal::sync_stores(&stores).is_ok() && journal::is_unbroken(directory, &stores)
         })
     }
 
@@ -225,13 +239,23 @@ impl Committer {
 
     /// Takes in what the store has not seen yet of a journal, in order, up to `length`.
     fn ingest(&self, run: &RunId, length: u64) -> Result<(), CommitError> {
+        self.ingest_as(run, length, |fact| fact)
+    }
+
+    fn ingest_as(
+        &self,
+        run: &RunId,
+        length: u64,
+        told: impl Fn(Fact) -> Fact,
+    ) -> Result<(), CommitError> {
         let ingested = self.room.store.ingested(run)?;
         if ingested >= length {
             return Ok(());
         }
         for piece in journal::pieces(&self.room.state.run(&run.0), ingested, length)? {
-            let piece = piece?;
-            self.room.store.ingest(run, piece.from..piece.to, &piece.facts)?;
+            let Piece { facts, from, to } = piece?;
+            let facts: Vec<_> = facts.into_iter().map(&told).collect();
+            self.room.store.ingest(run, from..to, &facts)?;
         }
         Ok(())
     }
@@ -313,6 +337,22 @@ fn report_name(commit: &CommitId) -> String {
 fn lost(run: &RunId) -> CommitId {
     CommitId(format!("{run}.lost"))
 }
+
+/// A fact of a run whose store may have lost what was in memory: of no content it is known that it
+/// reached the disk.
+fn unproven(fact: Fact) -> Fact {
+    match fact {
+        Fact::Sealed { version, path, also, .. } => {
+            let unsealed = Unsealed::NotStored(NOT_SYNCED.to_owned());
+            Fact::Unsealed { version, unsealed, path, also }
+        }
+        Fact::Hashed { version, .. } => Fact::NotHashed { version, unknown: Unknown::RunEnded },
+        fact => fact,
+    }
+}
+
+/// Why what a lost run has sealed is no subject.
+const NOT_SYNCED: &str = "its filesystem was mounted anew, or failed, before it was synced";
 
 fn unknown(now: Timestamp) -> RunEnd {
     RunEnd { outcome: Outcome::Unknown, finished: now }

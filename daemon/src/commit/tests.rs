@@ -22,7 +22,7 @@ use self::bench::{Bench, artifact, left_out, model, tree_path};
 use super::CommitError;
 use crate::{
     control::{ArtifactOrder, ArtifactReport, ModelSignature},
-    lineage::{AttestationQuery, LineageStore, RunId},
+    lineage::{AttestationQuery, LineageStore, MaterialDigest, RunId},
 };
 
 const SUCCESS: CommitKind = CommitKind::StageEnd(Outcome::Success);
@@ -459,6 +459,27 @@ fn a_run_whose_process_is_gone_is_attested_as_unknown() {
     let run = bench.store.run(&bench.run).unwrap().unwrap();
     assert_eq!(run.end.unwrap().outcome, Outcome::Unknown);
     assert_eq!(bench.names("model"), ["weights"]);
+}
+
+#[test]
+fn what_a_lost_run_has_sealed_counts_only_if_its_store_was_not_mounted_anew() {
+    for (is_anew, digests) in [(false, 1), (true, 0)] {
+        let bench = Bench::new();
+        fs::write(bench.path("data"), "d").unwrap();
+        bench.reads("data");
+        bench.writes("model/weights", "w");
+        if is_anew {
+            fs::write(bench.journal_path().with_file_name("mounted"), "otherwise\n").unwrap();
+        }
+        bench.committer().bury(&bench.run, bench::noon(), None).unwrap();
+        let attested = bench.store.attestations(AttestationQuery::All, 9).unwrap();
+        assert_eq!(attested.iter().map(|it| it.subjects).sum::<u64>(), digests);
+        let materials = bench.store.materials(&bench.run).unwrap();
+        let is_known = matches!(materials[0].digest, MaterialDigest::Known { .. });
+        assert_eq!((materials.len(), is_known), (1, digests > 0));
+        let run = bench.store.run(&bench.run).unwrap().unwrap();
+        assert_eq!(run.end.unwrap().outcome, Outcome::Unknown);
+    }
 }
 
 #[test]

@@ -207,8 +207,8 @@ impl RunFiles {
 
     /// In the run's directory.
     pub(super) fn names(&self) -> Vec<String> {
-        let journal = self.journal.map(|_| journal::JOURNAL_NAME.to_owned());
-        journal.into_iter().chain(self.reports.keys().cloned()).collect()
+        let journal = self.journal.iter().flat_map(|_| journal::FILES.map(str::to_owned));
+        journal.chain(self.reports.keys().cloned()).collect()
     }
 }
 

@@ -1,13 +1,17 @@
 //! File formats of machine learning, each written by its own library in one stage and read by it in another one that
-//! may read only what is attested.
+//! may read only what is attested. The frameworks are large: `.ci/slow` installs them and runs their tests.
 
 use std::path::{Path, PathBuf};
 
 use crate::{lab::Lab, needs, relay::pass_on};
 
-/// Has a program write in one process, and read in others what was written.
 fn check(program: &str, format: &str) {
-    let Some(python) = needs::program_of("ATTESTFS_PYTHON") else { return };
+    check_by("ATTESTFS_PYTHON", program, format);
+}
+
+/// Has a program write in one process, and read in others what was written, by the Python that a variable names.
+fn check_by(python: &str, program: &str, format: &str) {
+    let Some(python) = needs::program_of(python) else { return };
     if !needs::programs(&["getfattr"]) {
         return;
     }
@@ -74,4 +78,22 @@ fn shards_of_webdataset_are_read_in_their_order() {
 #[test]
 fn the_cache_of_huggingface_hub_is_read_without_the_hub() {
     check("hub", "");
+}
+
+#[test]
+#[ignore = "needs jax and orbax, which .ci/slow installs"]
+fn checkpoints_of_orbax_are_restored() {
+    check_by("ATTESTFS_FRAMEWORKS_PYTHON", "frameworks", "orbax");
+}
+
+#[test]
+#[ignore = "needs datasets, which .ci/slow installs"]
+fn tables_that_several_processes_of_datasets_made_are_read() {
+    check_by("ATTESTFS_FRAMEWORKS_PYTHON", "frameworks", "datasets");
+}
+
+#[test]
+#[ignore = "needs the torch of the distribution, which .ci/slow installs"]
+fn what_torch_saved_is_loaded() {
+    check_by("ATTESTFS_TORCH_PYTHON", "frameworks", "torch");
 }

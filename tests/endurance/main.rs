@@ -1,8 +1,8 @@
 //! What has a bound keeps it: however many files there are, and however long it runs.
 //!
 //! `ATTESTFS_ENDURANCE_FILES` says how many files a crowd has (20 000), and `ATTESTFS_SOAK_SECONDS` how long the mixed
-//! load goes on (15; from 300 on nothing that is measured may grow). `ATTESTFS_SOAK_CURVE` names a file for what was measured meanwhile, drawn as SVG. `TMPDIR` chooses the
-//! backing store. The sizes that are promised take a while:
+//! load goes on (15; from 300 on nothing that is measured may grow). `ATTESTFS_SOAK_CURVE` names a file for what was
+//! measured meanwhile, drawn as SVG. `TMPDIR` chooses the backing store. The sizes that are promised take a while:
 //!
 //! ```text
 //! TMPDIR=/dev/shm ATTESTFS_ENDURANCE_FILES=1000000 cargo test --release --test endurance listed

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests, which may fail")]
 
-mod require;
+pub(crate) mod require;
 mod store;
 
 use std::{

@@ -20,25 +20,41 @@ use rustix::{
     io::Result,
 };
 
-/// Calls something before each read and write of an open file, with the name of the file.
+/// Calls something before each call of a store that may fail, with the call's name, and for reads and writes the
+/// open file. What it fails with is the answer.
 pub(crate) struct Hooked {
     store: Arc<dyn Backing>,
-    before: Box<dyn Fn(&str) + Send + Sync>,
+    before: Box<Before>,
 }
 
+type Before = dyn Fn(&'static str, Option<&File>) -> Result<()> + Send + Sync;
+
 impl Hooked {
+    /// Calls `before` when an open file is to be read or written, with the file's name.
     pub(crate) fn in_front_of(
         store: Arc<dyn Backing>,
         before: impl Fn(&str) + Send + Sync + 'static,
     ) -> Arc<dyn Backing> {
-        Arc::new(Self { store, before: Box::new(before) })
+        Self::before_each(store, move |_, file| {
+            if let Some(file) = file {
+                before(&name_of(file));
+            }
+            Ok(())
+        })
     }
 
-    fn call_before(&self, file: &File) {
-        let link = format!("/proc/self/fd/{}", file.as_raw_fd());
-        let path = std::fs::read_link(link).unwrap();
-        (self.before)(path.file_name().unwrap_or_default().to_str().unwrap());
+    pub(crate) fn before_each(
+        store: Arc<dyn Backing>,
+        before: impl Fn(&'static str, Option<&File>) -> Result<()> + Send + Sync + 'static,
+    ) -> Arc<dyn Backing> {
+        Arc::new(Self { store, before: Box::new(before) })
     }
+}
+
+fn name_of(file: &File) -> String {
+    let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let path = std::fs::read_link(link).unwrap();
+    path.file_name().unwrap_or_default().to_str().unwrap().to_owned()
 }
 
 impl std::fmt::Debug for Hooked {
@@ -49,19 +65,26 @@ impl std::fmt::Debug for Hooked {
 
 macro_rules! as_the_store {
     ($(fn $name:ident($($argument:ident: $kind:ty),*) -> $result:ty;)*) => {
-        $(fn $name(&self, $($argument: $kind),*) -> $result { self.store.$name($($argument),*) })*
+        $(fn $name(&self, $($argument: $kind),*) -> $result {
+            (self.before)(stringify!($name), None)?;
+            self.store.$name($($argument),*)
+        })*
     };
 }
 
 impl Backing for Hooked {
     fn read_at(&self, file: &File, buffer: &mut [u8], offset: u64) -> Result<usize> {
-        self.call_before(file);
+        (self.before)("read_at", Some(file))?;
         self.store.read_at(file, buffer, offset)
     }
 
     fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> Result<usize> {
-        self.call_before(file);
+        (self.before)("write_at", Some(file))?;
         self.store.write_at(file, bytes, offset)
+    }
+
+    fn may_write(&self, node: &Node) -> bool {
+        self.store.may_write(node)
     }
 
     as_the_store! {
@@ -71,7 +94,6 @@ impl Backing for Hooked {
         fn follow(path: &Path) -> Result<PathBuf>;
         fn stat(file: BorrowedFd<'_>) -> Result<Stat>;
         fn stat_entry(parent: &Node, name: &OsStr) -> Result<Stat>;
-        fn may_write(node: &Node) -> bool;
         fn open(node: &Node, flags: OFlags) -> Result<File>;
         fn create(parent: &Node, name: &OsStr, flags: OFlags, mode: Mode) -> Result<File>;
         fn node_of(file: &File) -> Result<Node>;

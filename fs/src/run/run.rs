@@ -304,10 +304,10 @@ impl Run {
     /// operation makes no version, unless it changed something all the same.
     ///
     /// The identity is looked at before and after: what others change below the mount meanwhile
-    /// must not end up under a digest of what passed through it.
+    /// must not end up under a digest of what passed through it. Where the second look fails all is read back.
     ///
     /// # Errors
-    /// Those of `stat`, of what `allows` it, and of `operation`.
+    /// Those of the first `stat`, of what `allows` it, and of `operation`.
     pub(crate) fn change<T>(
         &self,
         content: &mut Content,
@@ -320,18 +320,20 @@ impl Run {
         let before = change.opened.stat()?.identity;
         allows(content, &before)?;
         let result = operation(change.opened);
-        let after = change.opened.stat()?.identity;
-        if result.is_err() && after == before {
+        let after = change.opened.stat().ok().map(|stat| stat.identity);
+        if result.is_err() && after == Some(before) {
             return result;
         }
         content.changes += 1;
-        content.move_on(before, after);
         content.written_over = change.tracked.verification_count();
+        if let Some(after) = after {
+            content.move_on(before, after);
+        }
         if self.is_idle() {
             return result;
         }
         content.build_on(&before);
-        if after.size == 0 {
+        if after.is_some_and(|after| after.size == 0) {
             (content.tainted, content.lost) = (false, None);
         }
         self.begin_version(content, change, before);
@@ -339,11 +341,12 @@ impl Run {
             if *identity != before {
                 *hasher = Arc::new(Following::unread(before.size));
             }
-            match &result {
-                Ok(value) => follow(hasher, value),
-                Err(_) => *hasher = Arc::new(Following::unread(after.size)),
+            match (&result, after) {
+                (Ok(value), Some(_)) => follow(hasher, value),
+                // Of what it is now nothing was seen.
+                _ => *hasher = Arc::new(Following::unread(after.unwrap_or(before).size)),
             }
-            *identity = after;
+            *identity = after.unwrap_or(before);
         }
         result
     }

@@ -24,3 +24,4 @@ mod stage;
 mod stored;
 
 mod backing;
+mod gate;

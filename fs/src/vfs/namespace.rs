@@ -234,7 +234,7 @@ impl Vfs {
     ) -> Result<(), Error> {
         let parent = self.changeable_directory(parent, name)?;
         let directory = &*self.node(&parent)?;
-        let victim = self.resident(directory, name);
+        let victim = self.resident(directory, name)?;
         self.metadata_change_of(&[victim.as_deref()], || {
             self.backing.unlink(directory, name)?;
             lose_name(victim.as_deref(), &parent, name)
@@ -245,7 +245,7 @@ impl Vfs {
     pub(crate) fn remove_directory(&self, parent: InodeId, name: &OsStr) -> Result<(), Error> {
         let parent = self.changeable_directory(parent, name)?;
         let directory = &*self.node(&parent)?;
-        let victim = self.resident(directory, name);
+        let victim = self.resident(directory, name)?;
         self.backing.remove_directory(directory, name)?;
         lose_name(victim.as_deref(), &parent, name)
     }
@@ -260,8 +260,8 @@ impl Vfs {
         let from = self.changeable_directory(from, from_name)?;
         let to = self.changeable_directory(to, to_name)?;
         let (source, target) = (&*self.node(&from)?, &*self.node(&to)?);
-        let moved = self.resident(source, from_name);
-        let replaced = self.resident(target, to_name);
+        let moved = self.resident(source, from_name)?;
+        let replaced = self.resident(target, to_name)?;
         let (moved, replaced) = (moved.as_deref(), replaced.as_deref());
         let exchange = flags.contains(RenameFlags::EXCHANGE);
         if let Some(moved) = moved {
@@ -361,10 +361,17 @@ impl Vfs {
     }
 
     /// What the kernel knows under this name, if it knows it. It stays within reach when the name goes.
-    fn resident(&self, parent: &Node, name: &OsStr) -> Option<Arc<Inode>> {
-        let node = self.backing.lookup(parent, name).ok()?;
-        let stat = self.backing.stat(node.as_fd()).ok()?;
-        self.inodes.find_behind(node, &stat)
+    ///
+    /// # Errors
+    /// When the store does not say what is there: the gate would go by the name that it had.
+    fn resident(&self, parent: &Node, name: &OsStr) -> Result<Option<Arc<Inode>>, Error> {
+        let node = match self.backing.lookup(parent, name) {
+            Ok(node) => node,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(errno.into()),
+        };
+        let stat = self.backing.stat(node.as_fd())?;
+        Ok(self.inodes.find_behind(node, &stat))
     }
 
     pub(super) fn metadata_change<T>(

@@ -53,6 +53,9 @@ const GRACE: Duration = Duration::from_secs(20);
 /// How long to wait before accepting again when the system is out of something.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// How long those have to be told why who asked for what the store failed at.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+
 /// What a daemon is made of; `wiring` knows the concrete types.
 #[derive(Debug)]
 pub struct Seams {
@@ -192,7 +195,7 @@ fn attend_all(
     result
 }
 
-/// Accepts connections until the daemon is idle or told to end.
+/// Accepts connections until the daemon is idle or told to end, or its store has failed.
 async fn reception(
     listener: UnixListener,
     service: &Arc<Service>,
@@ -219,6 +222,11 @@ async fn reception(
             () = sleep(idle_end), if tasks.is_empty() => {
                 tracing::info!("the daemon is idle and ends");
                 return Ok(());
+            }
+            () = service.store_failed() => {
+                tracing::error!("the store takes nothing more: the next daemon opens it anew");
+                sleep(LAST_WORDS).await;
+                return Err(io::Error::other("the lineage database failed"));
             }
             result = &mut told => {
                 tracing::info!("the daemon is told to end");

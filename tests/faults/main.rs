@@ -14,8 +14,22 @@
 #[path = "../common/mod.rs"]
 mod common;
 #[expect(dead_code, reason = "what only other test programs need")]
+#[path = "../attacks/disk.rs"]
+mod disk;
+#[path = "../common/ended.rs"]
+mod ended;
+#[expect(dead_code, reason = "what only other test programs need")]
+#[path = "../e2e/evidence.rs"]
+mod evidence;
+#[expect(dead_code, reason = "what only other test programs need")]
 #[path = "../semantics/hooked.rs"]
 mod hooked;
+#[expect(dead_code, unused_imports, reason = "what only other test programs need")]
+#[path = "../common/lab.rs"]
+mod lab;
+#[expect(dead_code, reason = "what only other test programs need")]
+#[path = "../common/needs.rs"]
+mod needs;
 #[path = "../common/setting.rs"]
 mod setting;
 
@@ -25,3 +39,6 @@ mod stored;
 
 mod backing;
 mod gate;
+mod state;
+
+use common::require;

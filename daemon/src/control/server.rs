@@ -121,6 +121,7 @@ impl Conversation {
         requests.spawn(async move {
             let answer = answer(&service, &visitor, request, descriptor).await.into();
             visitor.reply(FromDaemon::Reply { id, answer }).await;
+            service.look_at_store();
             drop(permit);
             if takes_key {
                 block(&service, Service::resume).await;

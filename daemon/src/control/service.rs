@@ -5,6 +5,7 @@ use std::{io, os::fd::OwnedFd, path::Path, sync::Arc};
 use attestfs_attestation::{CommitKind, KeyHint, RunDescription};
 use attestfs_digest::Sha256;
 use jiff::Timestamp;
+use tokio::sync::Notify;
 
 use super::{
     AttestationFilter, Code, CommitOrder, Failure, Hello, LineageQuestion, LineageRoot,
@@ -48,6 +49,7 @@ pub(crate) struct Service {
     mounts: LiveMounts,
     trees: Arc<LentTrees>,
     started: Timestamp,
+    store_failed: Notify,
 }
 
 impl Service {
@@ -72,6 +74,7 @@ impl Service {
             runs: LiveRuns::default(),
             mounts: LiveMounts::default(),
             trees,
+            store_failed: Notify::new(),
         }
     }
 
@@ -128,6 +131,18 @@ impl Service {
         }
     }
 
+    /// Waits until the store takes nothing any more, and somebody has [looked](Self::look_at_store).
+    pub(crate) async fn store_failed(&self) {
+        self.store_failed.notified().await;
+    }
+
+    /// Looks whether the store still takes something, after work that it may have failed at.
+    pub(super) fn look_at_store(&self) {
+        if self.store().has_failed() {
+            self.store_failed.notify_one();
+        }
+    }
+
     /// Makes the state directory what this program expects, before anybody asks.
     pub(crate) fn prepare(&self) -> Result<(), CommitError> {
         self.committer.build_indexes()
@@ -144,6 +159,7 @@ impl Service {
             }),
             Err(error) => tracing::error!(%error, "unfinished runs cannot be looked for"),
         }
+        self.look_at_store();
     }
 
     /// Goes on with commits that waited for a key.
@@ -173,6 +189,7 @@ impl Service {
         if let Err(error) = self.committer.bury(run, self.clock.now(), signer) {
             tracing::error!(%run, %error, "a lost run could not be ended");
         }
+        self.look_at_store();
         true
     }
 

@@ -1,4 +1,16 @@
-use std::{fmt, fs::File, io, ops::Range, path::Path, sync::RwLock, thread, time::Duration};
+use std::{
+    fmt,
+    fs::{self, File},
+    io,
+    ops::Range,
+    path::Path,
+    sync::{
+        RwLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread,
+    time::Duration,
+};
 
 use attestfs_attestation::RunDescription;
 use attestfs_digest::{Digests, Sha256};
@@ -27,6 +39,7 @@ pub struct DiskStore {
     log: File,
     recent: Recent,
     lock: RwLock<()>,
+    has_failed: AtomicBool,
 }
 
 impl fmt::Debug for DiskStore {
@@ -36,15 +49,28 @@ impl fmt::Debug for DiskStore {
 }
 
 impl DiskStore {
-    /// Opens the store in this folder, or makes it.
+    /// Opens the store in this folder, or makes both.
     ///
     /// # Errors
     /// [`LineageError::Locked`] when another process has it open, [`LineageError::Schema`] when
     /// another version of attestfs wrote it, or the database fails.
     pub fn open(path: &Path) -> Result<Self, LineageError> {
+        if !path.try_exists().map_err(of_the_system)? {
+            make(path)?;
+        }
+        Self::open_made(path)
+    }
+
+    fn open_made(path: &Path) -> Result<Self, LineageError> {
         let database = open_patiently(path)?;
-        let log = File::open(path.join("db")).map_err(failed)?;
-        let store = Self { database, log, recent: Recent::default(), lock: RwLock::new(()) };
+        let log = File::open(path.join("db")).map_err(of_the_system)?;
+        let store = Self {
+            database,
+            log,
+            recent: Recent::default(),
+            lock: RwLock::new(()),
+            has_failed: AtomicBool::new(false),
+        };
         store.check_schema(path)?;
         Ok(store)
     }
@@ -69,7 +95,7 @@ impl DiskStore {
         })?;
         self.flush()?;
         let directories = path.ancestors().take(2);
-        directories.map(File::open).try_for_each(|it| it?.sync_all()).map_err(failed)
+        directories.map(File::open).try_for_each(|it| it?.sync_all()).map_err(of_the_system)
     }
 
     fn view(&self) -> View<'_> {
@@ -83,19 +109,28 @@ impl DiskStore {
     ) -> Result<T, LineageError> {
         let mut transaction = Transaction::on(&self.database, &self.recent, &self.lock);
         let answer = change(&mut transaction)?;
-        transaction.commit()?;
+        self.noticed(transaction.commit())?;
         Ok(answer)
     }
 
     /// Waits until the disk has everything. The database itself asks for `sync_file_range(2)`, which
     /// writes the bytes and not what leads to them: of a file that grew they are lost with the power.
     fn flush(&self) -> Result<(), LineageError> {
-        self.database.flush().map_err(database)?;
-        self.log.sync_data().map_err(failed)
+        self.noticed(self.database.flush().map_err(database))?;
+        self.noticed(self.log.sync_data().map_err(of_the_system))
+    }
+
+    /// What the database could not write it never writes, and it takes nothing more.
+    fn noticed<T>(&self, written: Result<T, LineageError>) -> Result<T, LineageError> {
+        written.inspect_err(|_| self.has_failed.store(true, Relaxed))
     }
 }
 
 impl LineageStore for DiskStore {
+    fn has_failed(&self) -> bool {
+        self.has_failed.load(Relaxed)
+    }
+
     fn begin(&self, description: &RunDescription) -> Result<(), LineageError> {
         let id = RunId(description.id.clone());
         check_name("run", &id.0)?;
@@ -333,15 +368,31 @@ impl LineageStore for DiskStore {
     }
 }
 
-fn failed(error: io::Error) -> LineageError {
-    LineageError::Database(Box::new(error))
-}
-
 fn spell_schema(found: &[u8]) -> String {
     match found.first_chunk::<4>() {
         Some(number) => u32::from_be_bytes(*number).to_string(),
         None => "of no known kind".to_owned(),
     }
+}
+
+/// Makes an empty store elsewhere, and gives it its name when it is whole: of its first files the database can read none
+/// that a full disk has cut off.
+fn make(path: &Path) -> Result<(), LineageError> {
+    let unplaced = path.with_extension("new");
+    match fs::remove_dir_all(&unplaced) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(of_the_system(error)),
+        _ => {}
+    }
+    drop(DiskStore::open_made(&unplaced)?);
+    let place = || {
+        fs::rename(&unplaced, path)?;
+        File::open(path.parent().unwrap_or(path))?.sync_all()
+    };
+    place().map_err(of_the_system)
+}
+
+fn of_the_system(error: io::Error) -> LineageError {
+    LineageError::Database(Box::new(error))
 }
 
 /// A database that was closed in this process lets go of its files a moment later, in a thread of

@@ -110,7 +110,7 @@ pub enum LineageError {
         what: String,
     },
     /// The database itself failed.
-    #[error("the lineage database failed")]
+    #[error("the lineage database failed: {0}")]
     Database(#[source] Box<dyn Error + Send + Sync>),
 }
 

@@ -20,6 +20,11 @@ use super::{
 ///
 /// Lists are bounded by `limit` where their length is not bounded by one run.
 pub trait LineageStore: Debug + Send + Sync {
+    /// Whether something could not be written, so that it takes nothing more until it is opened anew.
+    fn has_failed(&self) -> bool {
+        false
+    }
+
     /// Makes a run known. Again with the same description: nothing happens.
     ///
     /// # Errors

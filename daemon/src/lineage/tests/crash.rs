@@ -39,6 +39,18 @@ fn a_database_of_somebody_else_is_refused() {
     assert!(matches!(DiskStore::open(folder.path()), Err(LineageError::Schema { .. })));
 }
 
+/// As sled leaves them on a full disk, and cannot read them.
+#[test]
+fn a_store_that_could_not_be_made_is_made_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, begun) = (folder.path().join("lineage"), folder.path().join("lineage.new"));
+    fs::create_dir(&begun).unwrap();
+    fs::write(begun.join("conf"), "").unwrap();
+    Story::begin(&DiskStore::open(&path).unwrap(), "train");
+    assert!(!begun.exists());
+    assert_eq!(DiskStore::open(&path).unwrap().runs(2).unwrap().len(), 1);
+}
+
 #[test]
 fn what_was_frozen_survives_a_crash_with_all_that_was_ingested_before() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,0 +1,83 @@
+//! Cuts at the moment that matters.
+
+use std::{
+    fs::{self, File},
+    io::Write,
+};
+
+use crate::{
+    disk::Kind,
+    evidence::attestations,
+    lab::{Finish, eventually},
+    mounted::{Mounted, attribute, mount},
+    place::{Cut, Place},
+    told::sha256_of,
+};
+
+#[test]
+fn a_stage_that_was_opened_is_known_when_the_power_is_cut() {
+    for kind in [Kind::Ext4, Kind::Xfs] {
+        let Some(place) = Place::new(kind, Cut::State) else { return };
+        place.lab.directory("mnt");
+        mount(&place.lab, "store", "mnt", &[]).succeed();
+        place.lab.attestfs(["stage", "open", "--stage", "train", "mnt"]).succeed();
+        place.cut();
+        place.come_back();
+        place.lab.run("next").args(["--dir", "store", "--", "true"]).succeed();
+        let stages = place.lab.attestfs(["stage", "list", "--json"]).succeed();
+        assert!(stages.contains("\"train\""), "{kind:?}: {stages}");
+    }
+}
+
+/// The times of the file reach the disk, its bytes do not, and the state is not cut at all.
+#[test]
+fn what_was_sealed_and_lost_with_the_power_is_said_of_nothing() {
+    for kind in [Kind::Ext4, Kind::Xfs] {
+        let Some(place) = Place::new(kind, Cut::Store) else { return };
+        let stored = place.lab.path("store/weights");
+        fs::write(&stored, vec![b'1'; BYTES]).unwrap();
+        place.sync_store();
+        place.lab.directory("mnt");
+        mount(&place.lab, "store", "mnt", &["--stage", "train"]).succeed();
+        write_over(&place);
+        place.sync_directory();
+        place.cut();
+        place.come_back();
+        let lost = fs::read(&stored).unwrap().starts_with(b"1");
+        println!("{kind:?}: lost: {lost}");
+        let cat = ["--dir", "store", "--", "cat", "store/weights"];
+        place.lab.run("reader").args(cat).succeed();
+        check(&place, &sha256_of(&fs::read(&stored).unwrap()));
+    }
+}
+
+/// In place, and until it is sealed.
+fn write_over(place: &Place) {
+    let path = place.lab.path("mnt/weights");
+    File::options().write(true).open(&path).unwrap().write_all(&vec![b'2'; BYTES]).unwrap();
+    eventually("it is sealed", || {
+        attribute(&path, "user.attestfs.state").as_deref() == Some("sealed")
+    });
+}
+
+/// Nobody says anything else of the one file.
+fn check(place: &Place, sha256: &str) {
+    let mounted = Mounted::new(&place.lab, "store", "mnt", &[]);
+    let shown = attribute(&mounted.path.join("weights"), "user.attestfs.sha256");
+    assert!(shown.is_none_or(|shown| shown == sha256));
+    mounted.umount(&[]).succeed();
+    mounted.wait_for_end();
+    place.lab.end_daemon();
+    let state = place.lab.state();
+    let path = fs::canonicalize(place.lab.path("store/weights")).unwrap();
+    for bundle in attestations(&state) {
+        let said = bundle.subjects(&state).remove(&path);
+        let read = bundle.materials().remove(&path).flatten();
+        for said in said.into_iter().chain(read) {
+            assert_eq!(said, sha256, "{}, {}", bundle.stage(), bundle.predicate_type());
+        }
+    }
+}
+
+/// Less than what is answered before it is stored.
+const BYTES: usize = 32 << 10;

@@ -1,6 +1,6 @@
 //! Rules of this repository that no compiler checks.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests, which may fail")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, which may fail")]
 
 use std::{
     fs,

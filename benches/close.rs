@@ -101,7 +101,8 @@ impl Laboratory {
         let run = RunId(format!("run-{number}"));
         let tree = self.place.path().to_str().unwrap();
         self.committer.room().store.begin(&description(&run, "train", tree)).unwrap();
-        let journal = Journal::create(&self.state.run(&run.0)).unwrap();
+        let stores = vec![File::open(tree).unwrap()];
+        let journal = Journal::create(&self.state.run(&run.0), stores).unwrap();
         let output = format!("out-{number}");
         fs::create_dir(self.place.path().join(&output)).unwrap();
         for version in 1..=files {

@@ -42,8 +42,8 @@ pub(crate) enum SessionError {
     State(#[from] StateError),
     #[error(transparent)]
     Key(#[from] KeyFileError),
-    #[error(transparent)]
-    Journal(#[from] RecordError),
+    #[error("{source}, in {}", directory.display())]
+    Journal { directory: PathBuf, source: RecordError },
     #[error(transparent)]
     Daemon(#[from] ClientError),
 }
@@ -55,7 +55,9 @@ impl SessionError {
             Self::Directory { source, .. } => {
                 cure(source).unwrap_or("name a directory that is there, and that you may read")
             }
-            Self::Journal(RecordError::Io(error) | RecordError::Store(error)) => {
+            Self::Journal {
+                source: RecordError::Io(error) | RecordError::Store(error), ..
+            } => {
                 return cure(error).map(ToOwned::to_owned);
             }
             Self::StateInside { .. } => "give another --state DIR, outside of it",
@@ -72,7 +74,7 @@ impl SessionError {
             }
             Self::State(error) => return error.next_step(),
             Self::Daemon(error) => return error.next_step(),
-            Self::Key(_) | Self::Journal(_) => return None,
+            Self::Key(_) | Self::Journal { .. } => return None,
         };
         Some(step.to_owned())
     }
@@ -83,7 +85,7 @@ impl From<SessionError> for Failure {
     fn from(error: SessionError) -> Self {
         let code = match &error {
             SessionError::Key(_) | SessionError::KeyInside { .. } => Code::Key,
-            SessionError::Journal(_) => Code::Journal,
+            SessionError::Journal { .. } => Code::Journal,
             _ => Code::State,
         };
         match error {

@@ -57,7 +57,10 @@ impl Session {
         let SessionParts { assignment, description, state, key, refusals, lends_trees } = parts;
         let run_id = description.id.clone();
         let description = description.of(&assignment);
-        let journal = Arc::new(Journal::create(&state.run(&run_id), stores(&assignment)?)?);
+        let directory = state.run(&run_id);
+        let journal = Journal::create(&directory, stores(&assignment)?)
+            .map_err(|source| SessionError::Journal { directory, source })?;
+        let journal = Arc::new(journal);
         let roots = if lends_trees { roots(&assignment)? } else { Vec::new() };
         let (outputs, by_rule) = (assignment.outputs.clone(), assignment.checkpoint_rule);
         let inputs = inputs(&assignment);

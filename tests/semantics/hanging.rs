@@ -4,14 +4,21 @@
 #![expect(clippy::disallowed_methods, reason = "some tests look at how long something takes")]
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io,
+    ops::ControlFlow,
+    os::unix::fs::FileExt,
     path::Path,
-    sync::mpsc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
-use attestfs_fs::{Inputs, Limits, MountError, meter};
+use attestfs_fs::{Inputs, LeftOut, Limits, MountError, Scope, Unsealed, meter};
 use rustix::io::Errno;
 
 use crate::{
@@ -171,4 +178,55 @@ fn a_request_that_breaks_off_is_answered_with_an_error_and_takes_no_other_along(
     fs::write(scratch.path("new"), "content").unwrap();
     assert_eq!(fs::read(scratch.path("new")).unwrap(), b"content");
     assert_eq!(scratch.check_digests().len(), 1);
+}
+
+/// More often than there are threads that hash.
+const BROKEN: usize = 20;
+
+#[test]
+fn what_breaks_off_while_it_is_hashed_has_no_digest_and_keeps_nobody_waiting() {
+    if !can_mount() {
+        return;
+    }
+    let is_broken = Arc::new(AtomicBool::new(false));
+    let is_broken_now = Arc::clone(&is_broken);
+    let before = move |name: &str| {
+        let breaks = name.starts_with("breaks") && is_broken_now.load(Ordering::Relaxed);
+        assert!(!breaks, "a fault in the store");
+    };
+    let prepare = |store: &Path| {
+        for number in 0..BROKEN {
+            fs::write(store.join(format!("breaks-found{number}")), "content").unwrap();
+        }
+        fs::write(store.join("found"), "content").unwrap();
+    };
+    let wrap = |store| Hooked::in_front_of(store, before);
+    let scratch = Scratch::with(prepare, Inputs::Opened, Limits::default(), wrap);
+    let written: Vec<_> =
+        (0..BROKEN).map(|number| patched(&scratch, &format!("breaks-made{number}"))).collect();
+    is_broken.store(true, Ordering::Relaxed);
+    drop(written);
+    for number in 0..BROKEN {
+        File::open(scratch.path(&format!("breaks-found{number}"))).unwrap();
+    }
+    fs::read(scratch.path("found")).unwrap();
+    drop(patched(&scratch, "made"));
+    let left_out = scratch.run.quiesce(&Scope::Run, Duration::from_secs(20));
+    let is_unreadable = |left: &LeftOut| matches!(left.unsealed, Unsealed::Unreadable(_));
+    assert!(left_out.len() == BROKEN && left_out.iter().all(is_unreadable), "{left_out:?}");
+    assert_eq!(scratch.facts.sealed().keys().collect::<Vec<_>>(), ["made"]);
+    let mut looks = 0..200;
+    let watch = &mut |_| looks.next().map_or(ControlFlow::Break(()), |_| ControlFlow::Continue(()));
+    assert!(scratch.run.wait_for_materials(watch).is_continue());
+    let materials = scratch.facts.materials();
+    let hashed = materials.iter().filter(|(_, digests)| digests.is_some());
+    assert_eq!(hashed.map(|(path, _)| path).collect::<Vec<_>>(), ["found"]);
+}
+
+/// A new file that has to be read back to be hashed.
+fn patched(scratch: &Scratch, name: &str) -> File {
+    let file = File::create(scratch.path(name)).unwrap();
+    file.write_all_at(b"end", 300_000).unwrap();
+    file.write_all_at(b"beginning", 0).unwrap();
+    file
 }

@@ -18,7 +18,7 @@ use super::{
     content::State,
     queue::Queue,
     run::{Opened, Run},
-    seal::StoredContent,
+    seal::{StoredContent, unless_it_breaks_off},
     tracked::Tracked,
 };
 use crate::{
@@ -271,7 +271,8 @@ fn work(jobs: &Queue<Job>, run: &Weak<Run>) {
                     run.materials.bytes_done.fetch_add(job.identity.size, Ordering::Relaxed);
                     Ok(digests)
                 }
-                None => run.hash_material(job),
+                None => unless_it_breaks_off(|| run.hash_material(job))
+                    .unwrap_or_else(|error| Err(Unknown::Unreadable(error.to_string()))),
             };
             run.settle_material(job, outcome);
         }

@@ -4,6 +4,7 @@ use std::{
     fmt::Display,
     io,
     ops::{ControlFlow, Range},
+    panic::{self, AssertUnwindSafe},
     sync::Arc,
 };
 
@@ -171,9 +172,10 @@ impl Run {
             expected: None,
             past,
         };
-        match settlement.at_once() {
-            Some(digests) => self.sealed(&settlement, content, digests),
-            None => self.sealer.settle(settlement),
+        match unless_it_breaks_off(|| settlement.at_once()) {
+            Ok(Some(digests)) => self.sealed(&settlement, content, digests),
+            Ok(None) => self.sealer.settle(settlement),
+            Err(error) => self.leave_unsealed(tracked, content, version, unreadable(error)),
         }
     }
 
@@ -209,8 +211,10 @@ impl Run {
     pub(super) fn seal(&self, mut job: Settlement) {
         for _ in 0..ATTEMPTS {
             let calm = job.tracked.calm_after_others(&job.opened);
-            let outcome =
-                calm.ok_or(Unsealed::Open).and_then(|_| job.finish(self.limits.seal_threads));
+            let outcome = calm.ok_or(Unsealed::Open).and_then(|_| {
+                let finish = || job.finish(self.limits.seal_threads);
+                unless_it_breaks_off(finish).map_err(unreadable)?
+            });
             let mut content = job.tracked.content();
             let State::Settling { version, identity, again } = content.state else { return };
             if content.changes != job.changes {
@@ -322,6 +326,19 @@ impl Settlement {
 fn unreadable(error: impl Display) -> Unsealed {
     Unsealed::Unreadable(error.to_string())
 }
+
+/// What `work` answers, unless it panics. The thread stays: others wait for what it does next.
+pub(super) fn unless_it_breaks_off<T>(work: impl FnOnce() -> T) -> Result<T, BrokeOff> {
+    panic::catch_unwind(AssertUnwindSafe(work)).map_err(|_panic| {
+        tracing::error!("the hashing of a file broke off: please report this");
+        BrokeOff
+    })
+}
+
+/// A fault of ours, or of the store, while a file was hashed.
+#[derive(Debug, thiserror::Error)]
+#[error("the program broke off while it was hashed: please report this")]
+pub(super) struct BrokeOff;
 
 /// Up to this size one thread makes the digests of a file that was written past us.
 const ALONE_BYTES: u64 = 4 << 20;

@@ -7,7 +7,7 @@ use attestfs_digest::{Chain, feed_all};
 use super::{
     queue::Queue,
     run::{Opened, Run},
-    seal::{Follower, Settlement},
+    seal::{Follower, Settlement, unless_it_breaks_off},
 };
 use crate::{
     meter::{HashedFor, meter},
@@ -138,8 +138,10 @@ impl Lane {
         let wanted = chain.wanted();
         let length = usize::try_from(wanted.end - wanted.start).unwrap_or(most);
         self.piece.resize(length.min(most), 0);
-        let read = opened.backing.read_at(&opened.file, &mut self.piece, wanted.start);
-        self.piece.truncate(read.unwrap_or(0));
+        let piece = &mut self.piece;
+        let read =
+            unless_it_breaks_off(|| opened.backing.read_at(&opened.file, piece, wanted.start));
+        self.piece.truncate(read.map_or(0, |read| read.unwrap_or(0)));
         meter().hashed(HashedFor::SEAL, self.piece.len() as u64);
     }
 

@@ -376,6 +376,8 @@ mod tests {
             Bundle::parse(&vec![b' '; length]).unwrap_err(),
             BundleError::TooLarge { length }
         );
+        let read = Bundle::parse(&vec![b'x'; BUNDLE_MAX]);
+        assert!(matches!(read, Err(BundleError::Json(_))));
     }
 
     #[test]

@@ -190,6 +190,17 @@ mod tests {
     }
 
     #[test]
+    fn each_of_several_stars_stands_for_something() {
+        let pattern = "spiffe://hub.example/a*b*c";
+        for (name, expected) in
+            [("axbyc", true), ("axbybzc", true), ("axbc", false), ("abyc", false)]
+        {
+            let name = format!("spiffe://hub.example/{name}");
+            assert_eq!(matches(pattern, NameKind::Uri, &name), expected, "{name}");
+        }
+    }
+
+    #[test]
     fn a_name_of_one_kind_is_none_of_another() {
         let patterns = [
             ("spiffe://hub.example", NameKind::Uri),

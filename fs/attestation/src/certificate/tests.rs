@@ -168,6 +168,8 @@ fn a_signature_without_or_with_too_many_or_too_large_certificates_is_refused() {
     says(&refused(&signers, none), "there is none");
     let large = with_material(&bundle, &json!({"certificate": wire(&vec![0x30; 65_536])}));
     says(&refused(&signers, large), "65536 bytes");
+    let largest = with_material(&bundle, &json!({"certificate": wire(&vec![0x30; 65_535])}));
+    says(&refused(&signers, largest), "damaged");
     let garbage = with_material(&bundle, &json!({"certificate": {"rawBytes": "AAAA"}}));
     says(&refused(&signers, garbage), "damaged");
 }
@@ -354,7 +356,7 @@ fn another_name_is_refused_with_the_names_found_and_the_one_wanted() {
         SanType::Rfc822Name(NAME.try_into().unwrap()),
         SanType::DnsName(NAME.try_into().unwrap()),
     ];
-    refused_but(named(of_another_kind));
+    says(&refused_but(named(of_another_kind)), &format!("{NAME}', '{NAME}"));
     let signer = admitted_but(named(vec![uri("https://hub.example"), uri(NAME)]));
     assert_eq!(signer.to_string(), NAME);
 }
@@ -416,6 +418,17 @@ fn an_expired_authority_vouches_for_nobody_until_it_is_renewed() {
     let both = authority(&[expired.pem(), renewed.pem()].concat());
     let signers = TrustedSigners::default().with_authority("hub", both);
     check(&signers, bundle, now()).unwrap();
+}
+
+#[test]
+fn an_expired_authority_is_not_renewed_by_another_one_of_its_name() {
+    let expired = Holder::root_but("Hub", |params| params.not_after = date_time_ymd(2025, 1, 1));
+    let namesake = Holder::root("Hub");
+    let both = authority(&[expired.pem(), namesake.pem()].concat());
+    let signers = TrustedSigners::default().with_authority("hub", both);
+    let refusal = refused(&signers, expired.signer().sign(payload(), &[]));
+    assert!(matches!(refusal, CertificateRefusal::AuthorityTime { .. }), "{refusal}");
+    check(&signers, namesake.signer().sign(payload(), &[]), now()).unwrap();
 }
 
 #[test]

@@ -4,7 +4,7 @@ use attestfs_digest::Sha256;
 use proptest::prelude::*;
 
 use super::{
-    entry::{LINES_MAX, meant, spelt},
+    entry::{LINES_MAX, MANIFESTS_MAX, meant, spelt},
     *,
 };
 use crate::{
@@ -253,6 +253,28 @@ fn a_lock_that_is_too_large_is_not_read() {
     let length = LOCK_MAX + 1;
     let read = Lock::parse(&vec![b'\n'; length], &mut no_manifest);
     assert_eq!(read, Err(LockError::TooLarge { length }));
+    let read = Lock::parse(&vec![b'\n'; LOCK_MAX], &mut no_manifest);
+    assert_eq!(read, Err(LockError::Header));
+}
+
+#[test]
+fn a_lock_has_no_more_sections_than_trees_have_numbers() {
+    let sections = |count: usize| {
+        (1..=count).fold(String::new(), |text, number| text + &format!("[dir {number}]\n"))
+    };
+    let most = usize::from(u16::MAX);
+    assert_eq!(parse(&with(&sections(most))).unwrap().trees(), most);
+    let number = most + 2;
+    assert_eq!(parse(&with(&sections(most + 1))), Err(LockError::Section { number }));
+}
+
+#[test]
+fn manifests_that_are_too_large_together_are_not_read() {
+    let line = format!("raw/ tree:{} 1\n", sha256(b"a"));
+    let read = &mut |_| Ok(vec![0; MANIFESTS_MAX + 1]);
+    let refused = Lock::parse(with(&line).as_bytes(), read).unwrap_err();
+    let LockError::BadManifest { reason, .. } = refused else { panic!("{refused}") };
+    assert_eq!(reason, ManifestFault::TooLarge);
 }
 
 #[test]
@@ -350,6 +372,7 @@ fn sections_are_numbered_and_never_alone() {
         ("[dir 0]\n".to_owned(), 2),
         (format!("{a}[dir 1]\n"), 3),
         (format!("{a}[dir 2]\n"), 3),
+        (format!("{a}[dir 1]\n[dir 2]\n"), 3),
         ("[dir 1]\n[dir 1]\n".to_owned(), 3),
         ("[dir 1]\n[dir 3]\n".to_owned(), 3),
     ] {

@@ -11,10 +11,10 @@ use crate::{
     oms::{Content, Entry, EntryKind, model_statement},
     run::{Commit, CommitKind, Material, Outcome},
     statement::{Payload, sha256},
-    testing::{commit, content, material, output},
+    testing::{commit, content, digests, material, output},
     verify::{
-        Attestations, Attested, Found, Origin, Place, Refusal, Several, TrustedSigners, Verified,
-        Verifier,
+        Attestations, Attested, Found, Needed, NothingPublished, Origin, Place, Refusal, Said,
+        Several, Subjects, TrustedSigners, Verified, Verifier,
     },
 };
 
@@ -187,6 +187,18 @@ fn a_file_that_is_no_bundle_is_refused_and_hides_no_good_one() {
 }
 
 #[test]
+fn several_sources_have_what_one_of_them_has() {
+    let mut pipeline = trained_pipeline();
+    pipeline.published.manifests.push(b"list".to_vec());
+    let several = Several(vec![&NothingPublished, &pipeline.published]);
+    let name = pipeline.published.bundles[0].sha256();
+    assert!(several.came_along(name) && !NothingPublished.came_along(name));
+    assert_eq!(several.naming(Sha256([0; 32])), [name]);
+    assert_eq!(several.manifest(sha256(b"list")), Some(b"list".to_vec()));
+    assert_eq!(NothingPublished.manifest(sha256(b"list")), None);
+}
+
+#[test]
 fn a_model_signature_that_is_no_bundle_is_refused() {
     let refusal = refused(trained_pipeline().directory(b"", &[]), 1);
     assert!(matches!(refusal, Refusal::Bundle(_)));
@@ -242,10 +254,20 @@ fn a_certificate_is_refused_as_such() {
 #[test]
 fn a_signature_that_does_not_name_its_key_is_tried_with_all() {
     let mut pipeline = trained_pipeline();
-    pipeline.tamper(|bundle| bundle["verificationMaterial"]["publicKey"] = json!({}));
-    pipeline.file("model.bin", "WEIGHTS").unwrap();
+    for nameless in [json!({"hint": ""}), json!({})] {
+        pipeline.tamper(|bundle| bundle["verificationMaterial"]["publicKey"] = nameless);
+        pipeline.file("model.bin", "WEIGHTS").unwrap();
+    }
     pipeline.key = SigningKey::generate().unwrap();
     refused(pipeline.file("model.bin", "WEIGHTS"), 4);
+}
+
+#[test]
+fn no_more_signers_are_trusted_than_the_bound() {
+    let key = SigningKey::generate().unwrap().verifying_key();
+    let one_too_many = 0..=TrustedSigners::MAX;
+    let signers = TrustedSigners::keys(one_too_many.map(|_| key.clone()));
+    assert_eq!(signers.names().count(), TrustedSigners::MAX);
 }
 
 #[test]
@@ -316,7 +338,8 @@ fn provenance_by_another_builder_or_of_another_build_is_refused() {
     let refusal = refused_statement(|statement| {
         statement["predicate"]["buildDefinition"]["buildType"] = json!("https://example.com/x");
     });
-    assert!(matches!(refusal, Refusal::UnknownBuildType { .. }));
+    let found = "https://example.com/x".to_owned();
+    assert_eq!(refusal, Refusal::UnknownBuildType { found });
     let refusal = refused_statement(|statement| {
         statement["predicate"]["runDetails"]["builder"]["id"] = json!("https://example.com/x");
     });
@@ -886,6 +909,91 @@ fn materials_in_a_manifest_keep_their_chain() {
     wrong.push(from(cleaned, "clean.csv", "not this"));
     pipeline.publish(&commit(wrong, "wrong.bin"));
     refused(pipeline.file("wrong.bin", "wrong.bin"), 10);
+}
+
+// What is said before anybody has read the file.
+
+/// What a pipeline says of `model.bin`, and the digests that it takes.
+fn said_of_the_model(pipeline: &Pipeline) -> (Said, Needed) {
+    let keys = pipeline.keys();
+    let verifier = Verifier::new(&keys, &pipeline.published, NOW);
+    let speaking = verifier.speaking([digests("WEIGHTS").sha256]);
+    let said = speaking.of(&Place::Below("model.bin".to_owned()));
+    let needed = speaking.needed(&said);
+    (said.into_iter().next().unwrap(), needed)
+}
+
+fn needed(said: &[Said]) -> Needed {
+    let keys = TrustedSigners::default();
+    Verifier::new(&keys, &NothingPublished, NOW).speaking([]).needed(said)
+}
+
+#[test]
+fn blake3_stands_for_sha256_where_one_signer_gives_one_pair() {
+    let (said, by_one) = said_of_the_model(&trained_pipeline());
+    assert_eq!(
+        (said.sha256(), said.blake3),
+        (digests("WEIGHTS").sha256, Some(digests("WEIGHTS").blake3))
+    );
+    assert_eq!(by_one, Needed::Blake3(vec![digests("WEIGHTS")]));
+    let silent = Said { blake3: None, ..said.clone() };
+    assert_eq!(needed(&[said.clone(), silent.clone()]), by_one);
+    assert_eq!(needed(&[silent]), Needed::Sha256);
+    let contradiction = Said { blake3: Some(digests("OTHER").blake3), ..said.clone() };
+    assert_eq!(needed(&[said.clone(), contradiction]), Needed::Both);
+    let (stranger, _) = said_of_the_model(&trained_pipeline());
+    assert_eq!(needed(&[said, stranger]), Needed::Both);
+}
+
+#[test]
+fn a_model_signature_says_the_sha256_of_what_it_lists() {
+    let pipeline = Pipeline::new();
+    let (keys, signature) = (pipeline.keys(), pipeline.sign_model(&model_directory()));
+    let model = Verifier::new(&keys, &NothingPublished, NOW).model_signature(&signature).unwrap();
+    let said = model.says("model.bin").unwrap();
+    assert_eq!((said.sha256(), said.blake3), (digests("WEIGHTS").sha256, None));
+    assert_eq!(said.signer, *model.signer());
+    assert_eq!(model.says("other.bin"), None);
+}
+
+#[test]
+fn subjects_are_as_many_as_are_named() {
+    let pipeline = trained_pipeline();
+    let keys = pipeline.keys();
+    let verifier = Verifier::new(&keys, &pipeline.published, NOW);
+    let vouched = verifier.first_vouched(pipeline.published.bundles[0].sha256());
+    let (_, subjects): (_, Subjects) = vouched.unwrap().unwrap();
+    assert_eq!(subjects.files(), 2);
+}
+
+// What is told.
+
+#[test]
+fn of_two_refusals_that_came_equally_far_the_first_is_told() {
+    let second = Refusal::UntrustedSigner { hint: "me".to_owned() };
+    let told = Refusal::CertificateSigner.or_further(second.clone());
+    assert_eq!(told, Refusal::CertificateSigner);
+    assert_eq!(second.clone().or_further(Refusal::CertificateSigner), second);
+}
+
+#[test]
+fn a_refusal_says_how_many_other_files_differ() {
+    for (others, words) in [(0, ""), (1, ", and 1 more file"), (2, ", and 2 more files")] {
+        let (expected, found) = ("ab".to_owned(), "cd".to_owned());
+        let refusal = Refusal::DigestMismatch { name: "f".to_owned(), expected, found, others };
+        assert!(refusal.to_string().ends_with(&format!("found cd{words}")), "{refusal}");
+    }
+}
+
+#[test]
+fn the_report_says_which_materials_were_declared() {
+    let mut pipeline = Pipeline::new();
+    let declared = |name: &str, declared| Material { declared, ..material(name, name) };
+    let materials = vec![declared("a.csv", true), declared("b.csv", false)];
+    pipeline.publish(&Commit { materials, ..trained() });
+    let verified = pipeline.file("model.bin", "WEIGHTS").unwrap();
+    let materials = &verified.attestations[0].materials;
+    assert_eq!((materials[0].declared, materials[1].declared), (true, false));
 }
 
 // All checks.

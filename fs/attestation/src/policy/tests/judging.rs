@@ -174,14 +174,13 @@ fn a_model_signature_names_no_stage_and_is_no_provenance() {
 
 #[test]
 fn provenance_is_no_model_signature() {
-    let mut bench = Bench::new();
-    bench.publish(&trained("W"), "trainer");
-    let rule = r#"kinds = ["model-signing"]"#;
-    refused(
-        bench.judge(rule, FILE, "W"),
-        11,
-        "vouched for by SLSA provenance, and rule 1 wants a model",
-    );
+    let (mut published, mut kept) = (Bench::new(), Bench::new());
+    published.publish(&trained("W"), "trainer");
+    kept.keep(&trained("W"), "trainer");
+    let words = "vouched for by SLSA provenance, and rule 1 wants a model";
+    for bench in [published, kept] {
+        refused(bench.judge(r#"kinds = ["model-signing"]"#, FILE, "W"), 11, words);
+    }
 }
 
 #[test]
@@ -236,6 +235,27 @@ fn all_of_wants_each_and_one_signer_counts_once() {
     // The same statement, signed by another one.
     bench.publish(&trained("W"), "bob");
     assert_eq!(bench.judge(rule, FILE, "W").unwrap().signers, ["alice", "bob"]);
+}
+
+#[test]
+fn all_of_counts_signers_of_different_runs() {
+    let mut bench = Bench::new();
+    bench.publish(&trained("W"), "alice");
+    bench.publish(&Commit { outputs: trained("W").outputs, ..commit("review") }, "bob");
+    let admission = bench.judge(r#"all_of = ["alice", "bob"]"#, FILE, "W").unwrap();
+    assert_eq!((admission.signers.len(), admission.attestations.len()), (2, 2));
+    // Where one is enough, no other one is asked.
+    assert_eq!(bench.judge(ANY, FILE, "W").unwrap().attestations.len(), 1);
+}
+
+#[test]
+fn the_run_is_told_also_where_a_model_signature_is_enough() {
+    let mut bench = Bench::new();
+    bench.publish(&trained("W"), "trainer");
+    bench.signs("/data/model", &[("model.bin", "W")], "hub");
+    let admission = bench.judge(ANY, FILE, "W").unwrap();
+    assert_eq!(admission.stage.as_deref(), Some("train"));
+    assert_eq!(admission.attestations.len(), 2);
 }
 
 #[test]

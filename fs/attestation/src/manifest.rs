@@ -197,6 +197,14 @@ mod tests {
     }
 
     #[test]
+    fn more_than_the_bound_is_not_read() {
+        for length in [MANIFEST_MAX + 1, MANIFEST_MAX + 2] {
+            let read = Listing::parse(&vec![0; length]);
+            assert_eq!(read, Err(ManifestError::TooLarge { length }));
+        }
+    }
+
+    #[test]
     fn a_broken_line_is_refused_by_its_number() {
         let good = format!("{}  a\n", "01".repeat(32));
         for bad in ["\n", "x\n", "  a\n", &good[..66], &good[..67], "\\", &good.replace("  ", " *")]

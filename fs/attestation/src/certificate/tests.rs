@@ -553,6 +553,15 @@ fn of_several_authorities_the_one_that_vouches_counts_and_else_the_furthest_refu
 }
 
 #[test]
+fn of_two_refusals_that_came_equally_far_the_first_is_told() {
+    let of = |holder: &str| CertificateRefusal::Chain {
+        holder: holder.to_owned(),
+        reason: "it is broken".to_owned(),
+    };
+    assert_eq!(of("first").or_further(of("second")), of("first"));
+}
+
+#[test]
 fn keys_and_authorities_are_believed_side_by_side() {
     let root = Holder::root("Hub");
     let key = SigningKey::generate().unwrap();

@@ -71,6 +71,15 @@ fn manifest_of(bundle: &str) -> ModelManifest {
 }
 
 #[test]
+fn a_directory_is_listed_below_its_whole_name() {
+    let manifest = read(&ours()).unwrap();
+    assert!(manifest.lists_below("tokenizer"));
+    for name in ["", "token", "tokenizer.json", "tokenizer/vocab.txt", "zzz"] {
+        assert!(!manifest.lists_below(name), "{name:?}");
+    }
+}
+
+#[test]
 fn what_cannot_be_signed_is_refused_by_name() {
     let withheld = EntryKind::Withheld("no run wrote it".to_owned());
     let stated = EntryKind::File(Content { digests: Known::Blake3(digests("x")), size: 1 });

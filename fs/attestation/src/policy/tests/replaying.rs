@@ -69,6 +69,9 @@ fn of_model_signatures_the_newest_counts() {
     // Elsewhere it is somebody's copy, of which the store knows nothing.
     bench.signs("/data/copy", &files, "trainer");
     bench.judge(rule, "/data/copy/model.bin", "W").unwrap();
+    // One that the store never published was not replaced.
+    bench.signs("/data/model", &[("model.bin", "W"), ("more.json", "{}")], "alice");
+    bench.judge(rule, FILE, "W").unwrap();
 }
 
 #[test]

@@ -158,7 +158,9 @@ impl Round {
             }
             Victim::Job => job.kill(),
         }
-        scene.lab.attestfs(["umount", &scene.mount_point]).succeed();
+        // A program that looks at every mount there is, as `sync` and `df` do, may use it this moment.
+        let umount = || scene.lab.attestfs(["umount", &scene.mount_point]).finish();
+        eventually("it is unmounted", || umount().code == Some(0));
         eventually("the server has ended", || !is_running(server));
         true
     }

@@ -13,7 +13,6 @@
 #[expect(dead_code, reason = "what only other test programs need")]
 #[path = "../common/mod.rs"]
 mod common;
-#[expect(dead_code, reason = "what only other test programs need")]
 #[path = "../attacks/disk.rs"]
 mod disk;
 #[path = "../common/ended.rs"]
@@ -39,6 +38,7 @@ mod stored;
 
 mod backing;
 mod gate;
+mod lost;
 mod state;
 
 use common::require;

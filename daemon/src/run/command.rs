@@ -130,8 +130,10 @@ impl Running {
         }
         let verdict = match order {
             Ok(order) => {
+                let is_as_it_ended = order.kind == CommitKind::StageEnd(outcome);
                 let (order, locked) = conclude(self.lock.as_ref(), order, &orders, &self.state);
-                session::commit(&link, order, &orders).and(locked)
+                let verdict = session::commit(&link, order, &orders).and(locked);
+                if is_as_it_ended { verdict } else { Verdict::Failed }
             }
             Err(error) => session::unrecorded(&link, &error, &orders, finished),
         };

@@ -8,7 +8,7 @@ use std::{
 };
 
 use attestfs_attestation::{CommitKind, Inputs, KeyHint, LeftOut, Outcome};
-use attestfs_fs::{MaterialProgress, Run, Scope, TreePath};
+use attestfs_fs::{MaterialProgress, Run, Scope, TreePath, Unsealed};
 use jiff::Timestamp;
 use rustix::fs::FileType;
 use uuid::Uuid;
@@ -85,8 +85,22 @@ impl Orders {
         let left_out = self.rest(&Scope::Run, watch);
         let journal_length = self.journal.sync()?;
         let artifacts = self.stage_artifacts();
-        let kind = CommitKind::StageEnd(outcome);
+        let kind = CommitKind::StageEnd(self.outcome(outcome, &left_out));
         Ok(self.order(kind, artifacts, &left_out, journal_length, finished))
+    }
+
+    /// Who closes a file without looking, or not at all, has not heard that what he wrote could not be stored. Of a run
+    /// that leaves such a file behind nobody can say that it was a success.
+    fn outcome(&self, outcome: Outcome, left_out: &[attestfs_fs::LeftOut]) -> Outcome {
+        let lost = |file: &&attestfs_fs::LeftOut| matches!(file.unsealed, Unsealed::NotStored(_));
+        match left_out.iter().find(lost) {
+            Some(file) if outcome == Outcome::Success => {
+                let (path, reason) = (self.assignment.trees.absolute(&file.path), &file.unsealed);
+                self.assignment.console.say(format_args!("{path}: {reason}: this is no success"));
+                Outcome::Unknown
+            }
+            _ => outcome,
+        }
     }
 
     /// Where outputs are.

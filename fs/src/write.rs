@@ -147,9 +147,11 @@ impl WriteHandle {
     }
 
     /// As [`write`](Self::write), for the kernel, which has kept in its pages what somebody stored in a mapping:
-    /// what that one is still to be told is no matter of it.
+    /// what that one is still to be told is no matter of it. It takes a part that was stored for all: so none counts.
     pub(crate) fn write_back(&self, bytes: &[u8], offset: u64) -> Result<usize, Error> {
-        self.write_in_turn(self.tracked.line().enter(), bytes, offset)
+        let mut place = self.tracked.line().enter();
+        let lost = self.store_all(&mut place, (bytes, offset), Haste::OthersWait);
+        lost.map_or(Ok(bytes.len()), Err)
     }
 
     /// As [`write`](Self::write), but says that all is stored before it is. Nobody sees a difference but
@@ -171,7 +173,7 @@ impl WriteHandle {
             return false;
         }
         answer(Ok(bytes.len()));
-        let lost = self.store_all(&mut place, bytes, offset);
+        let lost = self.store_all(&mut place, (bytes, offset), Haste::None);
         // Before the place is left: whoever waits for that asks what was lost.
         if let Some(error) = lost {
             self.tracked.content_as_it_is().lost.get_or_insert(error);
@@ -261,7 +263,12 @@ impl WriteHandle {
     }
 
     /// Why not all of it could be stored. A store that takes only a part says so when it is asked to take the rest.
-    fn store_all(&self, place: &mut Place<'_>, bytes: &[u8], offset: u64) -> Option<Error> {
+    fn store_all(
+        &self,
+        place: &mut Place<'_>,
+        (bytes, offset): (&[u8], u64),
+        haste: Haste,
+    ) -> Option<Error> {
         let mut lost = None;
         let mut write = |opened: &Opened| {
             let (mut stored, backing) = (0, &opened.backing);
@@ -276,7 +283,7 @@ impl WriteHandle {
             }
             Ok(stored)
         };
-        let stored = self.store(place, (bytes, offset), Haste::None, &mut write);
+        let stored = self.store(place, (bytes, offset), haste, &mut write);
         stored.err().or(lost)
     }
 

@@ -309,6 +309,18 @@ fn what_could_not_be_stored_of_a_mapping_is_told_to_whoever_syncs_it() {
     assert_eq!(full_meanwhile(stores_in_one_of_two, "one.flush()"), Some(7));
 }
 
+#[test]
+fn a_part_of_a_mapping_that_could_not_be_stored_is_told_to_whoever_syncs_it() {
+    if !can_mount() {
+        return;
+    }
+    // The store is full in the middle of what the kernel writes back at once.
+    let stores_at_both_ends = "os.ftruncate(fd, 1 << 20)\n\
+        mapped = mmap.mmap(fd, 1 << 20)\n\
+        mapped[(1 << 19) - 4096:] = bytes([1]) * ((1 << 19) + 4096)";
+    assert_eq!(full_meanwhile(stores_at_both_ends, "mapped.flush()"), Some(7));
+}
+
 /// Is answered, and cannot be stored.
 const WRITES_ON: &str = "assert os.write(fd, bytes(1 << 19)) == 1 << 19";
 

@@ -4,22 +4,24 @@
 mod continuity;
 
 use std::{
+    collections::BTreeSet,
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
+    mem,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use attestfs_fs::{Fact, Recorder};
 use rustix::{
-    fs::{FlockOperation, flock},
+    fs::{FlockOperation, flock, fstat, fsync, syncfs},
     io::Errno,
 };
 
-pub(crate) use continuity::is_unbroken;
+pub(crate) use continuity::{break_off, is_unbroken};
 
-use crate::metrics::counts;
+use crate::{cure::cure, metrics::counts};
 
 /// In the directory of a run.
 const JOURNAL_NAME: &str = "journal.jsonl";
@@ -37,9 +39,12 @@ const PIECE_FACTS_MAX: usize = 4096;
 /// is how others tell a live run from a dead one.
 #[derive(Debug)]
 pub struct Journal {
+    directory: PathBuf,
     file: File,
     /// A directory of each filesystem that it speaks of.
     stores: Vec<File>,
+    /// Held while it is synced: who comes meanwhile waits for what is on its way.
+    syncing: Mutex<()>,
     written: Mutex<Written>,
 }
 
@@ -47,6 +52,8 @@ pub struct Journal {
 #[derive(Debug, Default)]
 struct Written {
     length: u64,
+    /// Whether it speaks of bytes since the stores were last synced.
+    is_ahead: bool,
     failure: Option<RecordError>,
 }
 
@@ -65,6 +72,20 @@ pub enum RecordError {
         /// As a line of JSON.
         bytes: usize,
     },
+}
+
+impl RecordError {
+    /// What to do about it, where the sentence does not say so.
+    pub(crate) fn next_step(&self) -> Option<&'static str> {
+        match self {
+            Self::Io(error) => cure(error),
+            Self::Store(_) => Some(
+                "writes to that filesystem were lost, of this run or of somebody else: look whether its disk is sound \
+                 and nobody there is short of space, and run it again",
+            ),
+            Self::TooLong { .. } => None,
+        }
+    }
 }
 
 /// Why a journal cannot be read.
@@ -114,7 +135,9 @@ impl Journal {
         continuity::keep(run_directory, &stores)?;
         sync_directory(run_directory)?;
         run_directory.parent().map_or(Ok(()), sync_directory)?;
-        Ok(Self { file, stores, written: Mutex::default() })
+        let directory = run_directory.to_owned();
+        let (syncing, written) = (Mutex::default(), Mutex::default());
+        Ok(Self { directory, file, stores, syncing, written })
     }
 
     /// Makes what was recorded so far durable, and says how many bytes that is. The files come first:
@@ -125,16 +148,28 @@ impl Journal {
     /// The first failure of this journal, whenever that was. The kernel tells one that what could not
     /// be written once, and then no more.
     pub fn sync(&self) -> Result<u64, RecordError> {
-        let length = self.sound_length()?;
-        let stored = sync_stores(&self.stores).map_err(|error| RecordError::Store(Arc::new(error)));
-        let synced = stored.and_then(|()| Ok(self.file.sync_data()?));
-        synced.map_err(|failure| self.fail(failure))?;
+        let _syncing = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
+        let (length, is_ahead) = self.to_sync()?;
+        // Whoever says nothing of any bytes need not wait for those of everybody else.
+        let stores = if is_ahead { &self.stores[..] } else { &[] };
+        sync_stores(stores).map_err(|error| self.break_off(error))?;
+        self.file.sync_data().map_err(|error| self.fail(error.into()))?;
         Ok(length)
     }
 
-    fn sound_length(&self) -> Result<u64, RecordError> {
-        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        written.failure.clone().map_or(Ok(written.length), Err)
+    /// How far it is to be synced, and whether the stores are.
+    fn to_sync(&self) -> Result<(u64, bool), RecordError> {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_ahead = mem::take(&mut written.is_ahead);
+        written.failure.clone().map_or(Ok((written.length, is_ahead)), Err)
+    }
+
+    /// Some of what it speaks of is lost, or may be. A daemon to come is not told so again.
+    fn break_off(&self, error: io::Error) -> RecordError {
+        if let Err(error) = break_off(&self.directory) {
+            tracing::error!(%error, "that the store of the run could not be synced is not kept");
+        }
+        self.fail(RecordError::Store(Arc::new(error)))
     }
 
     fn fail(&self, failure: RecordError) -> RecordError {
@@ -160,6 +195,7 @@ impl Recorder for Journal {
         match line.and_then(|line| append(&self.file, &line)) {
             Ok(length) => {
                 written.length += length;
+                written.is_ahead |= speaks_of_bytes(&fact);
                 counts().fact(length);
             }
             Err(failure) => {
@@ -171,13 +207,33 @@ impl Recorder for Journal {
     }
 }
 
-/// Makes everything durable that is in the filesystems of these directories.
+/// Whether a fact is believed of the bytes that are found on the disk later.
+fn speaks_of_bytes(fact: &Fact) -> bool {
+    matches!(fact, Fact::Sealed { .. } | Fact::Hashed { .. })
+}
+
+/// Makes everything durable that is in the filesystems of these directories, each once.
 ///
 /// # Errors
 /// What the system says: some of it is lost, or may be.
 pub(crate) fn sync_stores(stores: &[File]) -> io::Result<()> {
-    // Of a filesystem that was told to shut down, not every kernel says so to the first.
-    stores.iter().try_for_each(|store| rustix::fs::syncfs(store).map(|()| store.sync_all())?)
+    let mut synced = BTreeSet::new();
+    for store in stores {
+        if synced.insert(fstat(store)?.st_dev) {
+            syncfs(store)?;
+            sync_shut_down(store)?;
+        }
+    }
+    Ok(())
+}
+
+/// Of a filesystem that was told to shut down, not every kernel says so to `syncfs`.
+fn sync_shut_down(store: &File) -> io::Result<()> {
+    match fsync(store) {
+        // A filesystem that has nothing to do there loses nothing.
+        Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(()),
+        result => Ok(result?),
+    }
 }
 
 fn sync_directory(path: &Path) -> io::Result<()> {
@@ -302,13 +358,14 @@ fn parse(line: &[u8], offset: u64) -> Result<Fact, ReadError> {
     serde_json::from_slice(text).map_err(|error| not_a_fact(error.to_string()))
 }
 
-fn journal_path(run_directory: &Path) -> std::path::PathBuf {
+fn journal_path(run_directory: &Path) -> PathBuf {
     run_directory.join(JOURNAL_NAME)
 }
 
 #[cfg(test)]
 mod tests {
-    use attestfs_fs::{FileKey, Process, RunVersion, TreePath};
+    use attestfs_digest::{Blake3, Digests, Sha256};
+    use attestfs_fs::{FileKey, Identity, Process, RunVersion, TreePath};
     use proptest::prelude::*;
 
     use super::*;
@@ -322,7 +379,19 @@ mod tests {
         }
     }
 
-    fn run_directory(base: &tempfile::TempDir) -> std::path::PathBuf {
+    fn hashed() -> Fact {
+        let file = FileKey { filesystem: 1, inode: 1, born_ns: 0 };
+        let identity = Identity { file, size: 0, mtime_ns: 0, ctime_ns: 0 };
+        let digests = Digests { sha256: Sha256::of(b""), blake3: Blake3::of(b"") };
+        Fact::Hashed { version: RunVersion(1), identity, digests }
+    }
+
+    fn no_descriptor_to_sync_by(path: &Path) -> File {
+        let flags = rustix::fs::OFlags::PATH;
+        rustix::fs::open(path, flags, rustix::fs::Mode::empty()).unwrap().into()
+    }
+
+    fn run_directory(base: &tempfile::TempDir) -> PathBuf {
         base.path().join("run")
     }
 
@@ -431,15 +500,44 @@ mod tests {
     #[test]
     fn a_store_that_cannot_be_synced_is_told_from_then_on() {
         let base = tempfile::tempdir().unwrap();
-        // No descriptor to sync by.
-        let flags = rustix::fs::OFlags::PATH;
-        let store = rustix::fs::open(base.path(), flags, rustix::fs::Mode::empty()).unwrap();
-        let stores = vec![File::from(store)];
+        let stores = vec![no_descriptor_to_sync_by(base.path())];
         let mut journal = Journal::create(&run_directory(&base), stores).unwrap();
-        journal.record(written(1, "a"));
+        journal.record(hashed());
         assert!(matches!(journal.sync(), Err(RecordError::Store(_))));
         journal.stores.clear();
         assert!(matches!(journal.sync(), Err(RecordError::Store(_))));
+    }
+
+    #[test]
+    fn what_could_not_be_synced_counts_for_no_daemon_to_come() {
+        let base = tempfile::tempdir().unwrap();
+        let directory = run_directory(&base);
+        let mut journal =
+            Journal::create(&directory, vec![File::open(base.path()).unwrap()]).unwrap();
+        journal.record(hashed());
+        journal.sync().unwrap();
+        let stores = [File::open(base.path()).unwrap()];
+        assert!(is_unbroken(&directory, &stores));
+        journal.stores = vec![no_descriptor_to_sync_by(base.path())];
+        journal.record(hashed());
+        journal.sync().unwrap_err();
+        assert!(!is_unbroken(&directory, &stores));
+    }
+
+    #[test]
+    fn who_speaks_of_no_bytes_waits_for_none() {
+        let base = tempfile::tempdir().unwrap();
+        let stores = vec![no_descriptor_to_sync_by(base.path())];
+        let journal = Journal::create(&run_directory(&base), stores).unwrap();
+        journal.record(written(1, "a"));
+        journal.sync().unwrap();
+        journal.record(hashed());
+        assert!(matches!(journal.sync(), Err(RecordError::Store(_))));
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_synced_by_itself_is_no_loss() {
+        sync_stores(&[File::open("/proc").unwrap()]).unwrap();
     }
 
     #[test]

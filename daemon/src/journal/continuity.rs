@@ -32,6 +32,17 @@ pub(super) fn keep(run_directory: &Path, stores: &[File]) -> io::Result<()> {
     }
 }
 
+/// From now on, and when the power goes now, it is in doubt how they are mounted.
+///
+/// # Errors
+/// What the system says. It may have been forgotten all the same.
+pub(crate) fn break_off(run_directory: &Path) -> io::Result<()> {
+    match fs::remove_file(run_directory.join(NAME)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => File::open(run_directory)?.sync_all(),
+    }
+}
+
 /// Whether these directories, in the same order, are mounted as they were when the run of this directory began. In doubt
 /// they are not.
 pub(crate) fn is_unbroken(run_directory: &Path, stores: &[impl AsFd]) -> bool {
@@ -55,6 +66,18 @@ fn mounted(stores: &[impl AsFd]) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_broken_off_stays_so() {
+        let run = tempfile::tempdir().unwrap();
+        let stores = [File::open("/").unwrap()];
+        keep(run.path(), &stores).unwrap();
+        for _ in 0..2 {
+            break_off(run.path()).unwrap();
+            assert!(!is_unbroken(run.path(), &stores));
+        }
+        assert!(break_off(&run.path().join("nowhere")).is_err());
+    }
 
     #[test]
     fn what_is_mounted_elsewhere_or_was_never_kept_is_a_break() {

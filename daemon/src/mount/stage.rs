@@ -302,7 +302,7 @@ impl Open {
             if let Err(error) = link.end(orders.journal.length(), end) {
                 tracing::warn!(%error, "the daemon will find out by itself that the run ended");
             }
-            Failure::new(Code::Journal, error)
+            Failure::from(error)
         })?;
         let missing = orders.missing_outputs();
         let mut report = link.commit(order)?;

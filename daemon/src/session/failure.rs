@@ -55,11 +55,7 @@ impl SessionError {
             Self::Directory { source, .. } => {
                 cure(source).unwrap_or("name a directory that is there, and that you may read")
             }
-            Self::Journal {
-                source: RecordError::Io(error) | RecordError::Store(error), ..
-            } => {
-                return cure(error).map(ToOwned::to_owned);
-            }
+            Self::Journal { source, .. } => return source.next_step().map(ToOwned::to_owned),
             Self::StateInside { .. } => "give another --state DIR, outside of it",
             Self::KeyInside { .. } => "keep it elsewhere, and give it with --key",
             Self::Mounted { .. } => {
@@ -74,9 +70,16 @@ impl SessionError {
             }
             Self::State(error) => return error.next_step(),
             Self::Daemon(error) => return error.next_step(),
-            Self::Key(_) | Self::Journal { .. } => return None,
+            Self::Key(_) => return None,
         };
         Some(step.to_owned())
+    }
+}
+
+impl From<RecordError> for Failure {
+    fn from(error: RecordError) -> Self {
+        let next_step = error.next_step().map(ToOwned::to_owned);
+        Self { next_step, ..Self::new(Code::Journal, error) }
     }
 }
 

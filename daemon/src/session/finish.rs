@@ -72,6 +72,9 @@ pub(crate) fn unrecorded(
     finished: Timestamp,
 ) -> Verdict {
     orders.assignment.console.say(format_args!("not attested: {error}"));
+    if let Some(step) = error.next_step() {
+        orders.assignment.console.say(step);
+    }
     let end = RunEnd { outcome: Outcome::Unknown, finished };
     if let Err(error) = link.end(orders.journal.length(), end) {
         tracing::warn!(%error, "the daemon will find out by itself that the run ended");

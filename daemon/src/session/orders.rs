@@ -67,8 +67,7 @@ impl Orders {
         let place = place.ok_or_else(|| refused("is not below a directory of this run"))?;
         let artifact = self.artifact(&place, true).ok_or_else(|| refused("does not exist"))?;
         let left_out = self.rest(&Scope::Below(place), &mut |_| ControlFlow::Continue(()));
-        let journal_length =
-            self.journal.sync().map_err(|error| Failure::new(Code::Journal, error))?;
+        let journal_length = self.journal.sync()?;
         Ok(self.order(CommitKind::Checkpoint, vec![artifact], &left_out, journal_length, now()))
     }
 

@@ -8,6 +8,7 @@ mod beneath;
 mod beside;
 mod chain;
 mod committer;
+mod durable;
 mod enter;
 mod freeze;
 mod indexes;

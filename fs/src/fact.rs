@@ -116,6 +116,9 @@ pub enum Unknown {
     /// The run ended (was killed) before its turn came.
     #[error("the run ended before it was hashed")]
     RunEnded,
+    /// The run was lost, or its filesystem failed, before what was hashed was synced: it may be lost as well.
+    #[error("it is not known whether what was hashed reached the disk")]
+    Unproven,
     /// The backing store failed.
     #[error("it could not be read: {0}")]
     Unreadable(String),
@@ -144,6 +147,9 @@ pub enum Unsealed {
     /// A write was answered, and then the backing store failed.
     #[error("a part of it could not be stored: {0}")]
     NotStored(String),
+    /// The run was lost, or its filesystem failed, before it was synced.
+    #[error("it is not known whether it reached the disk")]
+    Unproven,
     /// The backing store failed.
     #[error("it could not be read back: {0}")]
     Unreadable(String),

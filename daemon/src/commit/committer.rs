@@ -1,13 +1,18 @@
 //! Carries out commit orders, one at a time, and takes up what an earlier daemon left.
 
-use std::{fmt::Debug, fs::File, io, path::Path, sync::Arc};
+use std::{fmt::Debug, fs::File, io, sync::Arc};
 
 use attestfs_attestation::{CommitKind, KeyHint, Manifest, Outcome};
-use attestfs_fs::{Fact, Unknown, Unsealed};
+use attestfs_fs::Fact;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
-use super::{Attester, CommitError, Frozen, LentTrees, Published, freeze::freeze, indexes};
+use super::{
+    Attester, CommitError, Frozen, LentTrees, Published,
+    durable::{self, Durable, Watched},
+    freeze::freeze,
+    indexes,
+};
 use crate::{
     config::{StateDir, StopAt},
     control::{ArtifactOrder, CommitOrder, CommitReport, PendingCommit},
@@ -48,17 +53,23 @@ pub struct Committer {
     room: Room,
     /// Held while a commit is carried out: two at a time could write into one directory.
     at_work: Mutex<()>,
+    watched: Watched,
 }
 
 impl Committer {
     /// A committer of this room.
     pub fn new(room: Room) -> Self {
-        Self { room, at_work: Mutex::new(()) }
+        Self { room, at_work: Mutex::new(()), watched: Watched::default() }
     }
 
     /// Everything that it touches.
     pub fn room(&self) -> &Room {
         &self.room
+    }
+
+    /// A run begins, and has written nothing yet. Until it has ended it is known what becomes of its bytes.
+    pub fn watch(&self, run: &RunId, trees: &[String]) {
+        self.watched.begin(run, &self.room.trees, trees);
     }
 
     /// Carries out an order. The same order again goes on where the first one failed, or returns
@@ -73,6 +84,9 @@ impl Committer {
         });
         let report = self.carry_out(order);
         timer.stop(&report);
+        if report.is_ok() && matches!(order.kind, CommitKind::StageEnd(_)) {
+            self.watched.end(&order.run);
+        }
         report
     }
 
@@ -89,14 +103,17 @@ impl Committer {
         self.finish(Frozen::keep(&self.room, record)?).map(Published::into_report)
     }
 
-    /// Takes in the journal of a run that leaves nothing to attest, and its end.
+    /// Takes in the journal of a run that leaves nothing to attest, and its end. It may be that its files could not be
+    /// synced.
     ///
     /// # Errors
-    /// [`CommitError::Journal`], [`CommitError::Lineage`].
+    /// [`CommitError::Journal`], [`CommitError::Lineage`], [`CommitError::Write`].
     pub fn end(&self, run: &RunId, journal_length: u64, end: &RunEnd) -> Result<(), CommitError> {
         let _at_work = self.at_work.lock();
-        self.ingest(run, journal_length)?;
-        Ok(self.room.store.end(run, end)?)
+        self.ingest_durable(run, journal_length)?;
+        self.room.store.end(run, end)?;
+        self.watched.end(run);
+        Ok(())
     }
 
     /// Ends a run whose process is gone without a word: its outcome is unknown, and what it wrote
@@ -106,6 +123,17 @@ impl Committer {
     /// # Errors
     /// [`CommitError::Lineage`] when not even the end can be kept.
     pub fn bury(
+        &self,
+        run: &RunId,
+        now: Timestamp,
+        signer: Option<KeyHint>,
+    ) -> Result<(), CommitError> {
+        let buried = self.bury_unless_ended(run, now, signer);
+        self.watched.end(run);
+        buried
+    }
+
+    fn bury_unless_ended(
         &self,
         run: &RunId,
         now: Timestamp,
@@ -151,10 +179,8 @@ impl Committer {
     ) -> Result<CommitReport, CommitError> {
         let directory = self.room.state.run(&run.0);
         let journal_length = journal::whole_length(&directory).map_err(journal::ReadError::Io)?;
-        let trees = self.room.store.run(run)?.map_or(Vec::new(), |run| run.description.trees);
-        if !self.is_durable(&directory, &trees) {
-            self.ingest_as(run, journal_length, unproven)?;
-        }
+        let trees = self.trees(run)?;
+        self.ingest_durable(run, journal_length)?;
         let artifacts = (0..trees.len()).filter_map(|tree| u16::try_from(tree).ok());
         self.commit(&CommitOrder {
             id: lost(run),
@@ -169,14 +195,31 @@ impl Committer {
         })
     }
 
-    /// Whether what the journal of a lost run speaks of is on the disk. What was in memory when its
-    /// process went is written down now, unless it is lost.
-    fn is_durable(&self, directory: &Path, trees: &[String]) -> bool {
-        let stores = trees.iter().map(|tree| self.room.trees.open(tree).map(File::from));
-        let stores: io::Result<Vec<_>> = stores.collect();
-        stores.is_ok_and(|stores| {
-            journal::sync_stores(&stores).is_ok() && journal::is_unbroken(directory, &stores)
-        })
+    /// The filesystems of a run's trees on which all is of which its journal speaks. What is still in memory is written
+    /// down now. Once that fails, in doubt none is: the kernel tells of what is lost once.
+    fn synced(&self, run: &RunId) -> Result<Vec<u64>, CommitError> {
+        let directory = self.room.state.run(&run.0);
+        let synced = match self.watched.of(run) {
+            Some(stores) => Durable::sync(&stores),
+            None => durable::open(&self.room.trees, &self.trees(run)?).and_then(|stores| {
+                let synced = Durable::sync(&stores)?;
+                let is_unbroken = journal::is_unbroken(&directory, &stores);
+                Ok(if is_unbroken { synced } else { Vec::new() })
+            }),
+        };
+        let synced = synced.unwrap_or_else(|error| {
+            tracing::error!(%run, %error, "the trees of a run cannot be synced");
+            Vec::new()
+        });
+        if synced.is_empty() {
+            journal::break_off(&directory)
+                .map_err(|source| CommitError::Write { path: directory, source })?;
+        }
+        Ok(synced)
+    }
+
+    fn trees(&self, run: &RunId) -> Result<Vec<String>, CommitError> {
+        Ok(self.room.store.run(run)?.map_or(Vec::new(), |run| run.description.trees))
     }
 
     /// Goes on with every commit that is frozen and not published. What cannot go on now is
@@ -237,6 +280,15 @@ impl Committer {
         frozen.quote(room)?.sign(room)?.publish(room)
     }
 
+    /// As [`Self::ingest`], of a run that has not said that its files are synced.
+    fn ingest_durable(&self, run: &RunId, length: u64) -> Result<(), CommitError> {
+        if self.room.store.ingested(run)? >= length {
+            return Ok(());
+        }
+        let mut durable = Durable::new(self.synced(run)?, self.room.store.outputs(run)?);
+        self.ingest_as(run, length, |fact| durable.told(fact))
+    }
+
     /// Takes in what the store has not seen yet of a journal, in order, up to `length`.
     fn ingest(&self, run: &RunId, length: u64) -> Result<(), CommitError> {
         self.ingest_as(run, length, |fact| fact)
@@ -246,7 +298,7 @@ impl Committer {
         &self,
         run: &RunId,
         length: u64,
-        told: impl Fn(Fact) -> Fact,
+        mut told: impl FnMut(Fact) -> Fact,
     ) -> Result<(), CommitError> {
         let ingested = self.room.store.ingested(run)?;
         if ingested >= length {
@@ -254,7 +306,7 @@ impl Committer {
         }
         for piece in journal::pieces(&self.room.state.run(&run.0), ingested, length)? {
             let Piece { facts, from, to } = piece?;
-            let facts: Vec<_> = facts.into_iter().map(&told).collect();
+            let facts: Vec<_> = facts.into_iter().map(&mut told).collect();
             self.room.store.ingest(run, from..to, &facts)?;
         }
         Ok(())
@@ -337,22 +389,6 @@ fn report_name(commit: &CommitId) -> String {
 fn lost(run: &RunId) -> CommitId {
     CommitId(format!("{run}.lost"))
 }
-
-/// A fact of a run whose store may have lost what was in memory: of no content it is known that it
-/// reached the disk.
-fn unproven(fact: Fact) -> Fact {
-    match fact {
-        Fact::Sealed { version, path, also, .. } => {
-            let unsealed = Unsealed::NotStored(NOT_SYNCED.to_owned());
-            Fact::Unsealed { version, unsealed, path, also }
-        }
-        Fact::Hashed { version, .. } => Fact::NotHashed { version, unknown: Unknown::RunEnded },
-        fact => fact,
-    }
-}
-
-/// Why what a lost run has sealed is no subject.
-const NOT_SYNCED: &str = "its filesystem was mounted anew, or failed, before it was synced";
 
 fn unknown(now: Timestamp) -> RunEnd {
     RunEnd { outcome: Outcome::Unknown, finished: now }

@@ -469,7 +469,7 @@ fn what_a_lost_run_has_sealed_counts_only_if_its_store_was_not_mounted_anew() {
         bench.reads("data");
         bench.writes("model/weights", "w");
         if is_anew {
-            fs::write(bench.journal_path().with_file_name("mounted"), "otherwise\n").unwrap();
+            bench.is_mounted_anew();
         }
         bench.committer().bury(&bench.run, bench::noon(), None).unwrap();
         let attested = bench.store.attestations(AttestationQuery::All, 9).unwrap();
@@ -477,9 +477,45 @@ fn what_a_lost_run_has_sealed_counts_only_if_its_store_was_not_mounted_anew() {
         let materials = bench.store.materials(&bench.run).unwrap();
         let is_known = matches!(materials[0].digest, MaterialDigest::Known { .. });
         assert_eq!((materials.len(), is_known), (1, digests > 0));
+        assert_eq!(bench.mounted_path().exists(), digests > 0);
         let run = bench.store.run(&bench.run).unwrap().unwrap();
         assert_eq!(run.end.unwrap().outcome, Outcome::Unknown);
     }
+}
+
+#[test]
+fn a_daemon_that_saw_a_lost_run_begin_need_not_know_how_its_store_is_mounted() {
+    let bench = Bench::new();
+    let committer = bench.watched();
+    bench.writes("model/weights", "w");
+    bench.is_mounted_anew();
+    committer.bury(&bench.run, bench::noon(), None).unwrap();
+    let attested = bench.store.attestations(AttestationQuery::All, 9).unwrap();
+    assert_eq!((attested.len(), attested[0].subjects), (1, 1));
+}
+
+#[test]
+fn what_a_run_could_not_sync_is_known_to_nobody_when_it_has_said_that_it_ended() {
+    for is_synced in [true, false] {
+        let bench = Bench::new();
+        bench.writes("weights", "w");
+        if !is_synced {
+            fs::remove_file(bench.mounted_path()).unwrap();
+        }
+        bench.is_over(&bench.committer());
+        assert_eq!(bench.known("weights").is_some(), is_synced);
+    }
+}
+
+#[test]
+fn what_a_checkpoint_has_synced_is_not_taken_back_when_the_run_is_lost() {
+    let bench = Bench::new();
+    let digests = bench.writes("weights", "w");
+    bench.ingest();
+    bench.protects("weights");
+    bench.is_mounted_anew();
+    bench.committer().bury(&bench.run, bench::noon(), None).unwrap();
+    assert_eq!(bench.known("weights"), Some(digests));
 }
 
 #[test]

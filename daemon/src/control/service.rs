@@ -336,7 +336,11 @@ impl Service {
             let message = format!("run '{run}' has no journal that is being written");
             return Err(Failure::new(Code::Journal, message));
         }
+        let is_new = self.store().run(&run)?.is_none();
         self.store().begin(description)?;
+        if is_new {
+            self.committer.watch(&run, &description.trees);
+        }
         let known = self.store().run(&run)?;
         if known.is_some_and(|known| known.end.is_none()) {
             self.runs.insert(description, visitor, signer);

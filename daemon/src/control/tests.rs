@@ -480,6 +480,30 @@ fn a_run_that_dies_without_a_word_is_attested_as_unknown() {
 }
 
 #[test]
+fn only_the_daemon_that_saw_a_run_begin_knows_without_its_mounts_what_is_lost() {
+    for (is_same, subjects) in [(true, 1), (false, 0)] {
+        let house = House::new();
+        let first = house.daemon();
+        let journal = house.journal("train");
+        let link = house.begin("train", None);
+        house.write(&journal);
+        fs::remove_file(house.state.run("train").join("mounted")).unwrap();
+        let daemon = if is_same {
+            first
+        } else {
+            first.end().unwrap();
+            house.daemon()
+        };
+        house.until(|_| !house.client().status().unwrap().live_runs.is_empty());
+        drop((journal, link));
+        house.until(|store| store.unfinished().unwrap().is_empty());
+        daemon.end().unwrap();
+        let published = house.store.attestations(AttestationQuery::All, 9).unwrap();
+        assert_eq!(published.iter().map(|it| it.subjects).sum::<u64>(), subjects);
+    }
+}
+
+#[test]
 fn a_run_of_which_nobody_can_tell_whether_it_lives_is_not_ended_yet() {
     let house = House::new();
     let _daemon = house.daemon();

@@ -3,6 +3,7 @@
 use std::{
     cell::Cell,
     fs::{self, File},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -144,6 +145,34 @@ impl Bench {
         digests
     }
 
+    /// The run gives the file that it wrote last another mode, which is told.
+    pub(crate) fn protects(&self, name: &str) {
+        fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o400)).unwrap();
+        let (identity, digests) = stat(&self.path(name));
+        self.journal.record(Fact::Sealed {
+            version: RunVersion(self.versions.get()),
+            identity,
+            digests,
+            path: Some(tree_path(name)),
+            also: Vec::new(),
+        });
+    }
+
+    /// How the stores were mounted is not what it was.
+    pub(crate) fn is_mounted_anew(&self) {
+        fs::write(self.mounted_path(), "otherwise\n").unwrap();
+    }
+
+    pub(crate) fn mounted_path(&self) -> PathBuf {
+        self.journal_path().with_file_name("mounted")
+    }
+
+    /// The digests that a run would find of this file.
+    pub(crate) fn known(&self, name: &str) -> Option<Digests> {
+        let (identity, _) = stat(&self.path(name));
+        self.store.digests_of(&[identity]).unwrap()[0]
+    }
+
     /// The run leaves a file with these names that somebody still writes.
     pub(crate) fn leaves_open(&self, names: &[TreePath]) {
         self.writes_linked(names, "half");
@@ -212,6 +241,19 @@ impl Bench {
     fn next_version(&self) -> RunVersion {
         self.versions.set(self.versions.get() + 1);
         RunVersion(self.versions.get())
+    }
+
+    /// As the run says it when its journal or its store has failed.
+    pub(crate) fn is_over(&self, committer: &Committer) {
+        let end = RunEnd { outcome: Outcome::Unknown, finished: noon() };
+        committer.end(&self.run, self.journal.length(), &end).unwrap();
+    }
+
+    pub(crate) fn watched(&self) -> Committer {
+        let committer = self.committer();
+        let trees = self.store.run(&self.run).unwrap().unwrap().description.trees;
+        committer.watch(&self.run, &trees);
+        committer
     }
 
     pub(crate) fn order(

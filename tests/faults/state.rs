@@ -61,12 +61,19 @@ struct Round {
     nth: u64,
 }
 
-/// A lab whose state lies on a disk that may fail: a mount of ours, of nobody's run. The fields go in this order.
+/// A lab whose state lies on a disk that may fail: a mount of ours, of nobody's run. When the daemon has ended, the fields
+/// go in this order: nothing is mounted in the lab any more when it is removed.
 struct Scene {
-    lab: Lab,
     _state: Disk,
     disk: Scratch,
     faults: Faults,
+    lab: Lab,
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        self.lab.end_daemon();
+    }
 }
 
 impl Scene {
@@ -79,7 +86,7 @@ impl Scene {
         fs::set_permissions(disk.path(""), fs::Permissions::from_mode(0o700)).unwrap();
         rustix::mount::mount_bind(disk.path(""), lab.state()).unwrap();
         let state = Disk::mounted(&lab.state());
-        Some(Self { lab, _state: state, disk, faults })
+        Some(Self { _state: state, disk, faults, lab })
     }
 
     /// Trains a model of two files from one, in a tree of its own.

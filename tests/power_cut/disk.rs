@@ -13,11 +13,34 @@ use rustix::{
 
 use crate::ended::{Finish, eventually};
 
-/// What keeps its own journal, and can be told to end as when the power is cut.
+/// All can be told to end as when the power is cut; what keeps no journal need not come back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Ext4,
+    Ext4WithoutJournal,
     Xfs,
+}
+
+/// Whether a file, which is made for that, can be a disk.
+pub(crate) fn are_possible(image: &Path) -> bool {
+    fs::File::create(image).unwrap().set_len(1 << 20).unwrap();
+    let attached = attach(image).finish();
+    if attached.code == Some(0) {
+        detach(attached.stdout.trim()).succeed();
+    }
+    attached.code == Some(0)
+}
+
+fn attach(image: &Path) -> Command {
+    let mut losetup = Command::new("losetup");
+    losetup.args(["--find", "--show"]).arg(image);
+    losetup
+}
+
+fn detach(device: &str) -> Command {
+    let mut losetup = Command::new("losetup");
+    losetup.args(["--detach", device]);
+    losetup
 }
 
 /// A filesystem in a file, whose directories are seen elsewhere. When it goes, nothing of it is mounted any more.
@@ -36,9 +59,13 @@ impl Disk {
         fs::File::create(&image).unwrap().set_len(BYTES).unwrap();
         match kind {
             Kind::Ext4 => Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&image).succeed(),
+            Kind::Ext4WithoutJournal => Command::new("mkfs.ext4")
+                .args(["-q", "-F", "-O", "^has_journal"])
+                .arg(&image)
+                .succeed(),
             Kind::Xfs => Command::new("mkfs.xfs").args(["-q", "-f"]).arg(&image).succeed(),
         };
-        let device = Command::new("losetup").args(["--find", "--show"]).arg(&image).succeed();
+        let device = attach(&image).succeed();
         fs::create_dir_all(&path).unwrap();
         let binds = binds.iter().map(|(name, seen)| (path.join(name), seen.clone())).collect();
         let disk = Self { device: device.trim().to_owned(), path, binds };
@@ -104,7 +131,7 @@ impl Drop for Disk {
         for path in self.binds.iter().map(|(_, seen)| seen).chain([&self.path]) {
             rustix::mount::unmount(path, UnmountFlags::DETACH).unwrap_or_default();
         }
-        Command::new("losetup").arg("--detach").arg(&self.device).finish();
+        detach(&self.device).finish();
     }
 }
 

@@ -33,22 +33,35 @@ fn a_stage_that_was_opened_is_known_when_the_power_is_cut() {
 #[test]
 fn what_was_sealed_and_lost_with_the_power_is_said_of_nothing() {
     for kind in [Kind::Ext4, Kind::Xfs] {
-        let Some(place) = Place::new(kind, Cut::Store) else { return };
-        let stored = place.lab.path("store/weights");
-        fs::write(&stored, vec![b'1'; BYTES]).unwrap();
-        place.sync_store();
-        place.lab.directory("mnt");
-        mount(&place.lab, "store", "mnt", &["--stage", "train"]).succeed();
-        write_over(&place);
-        place.sync_directory();
-        place.cut();
-        place.come_back();
-        let lost = fs::read(&stored).unwrap().starts_with(b"1");
-        println!("{kind:?}: lost: {lost}");
-        let cat = ["--dir", "store", "--", "cat", "store/weights"];
-        place.lab.run("reader").args(cat).succeed();
-        check(&place, &sha256_of(&fs::read(&stored).unwrap()));
+        let mut is_lost = false;
+        for _ in 0..ATTEMPTS_MAX {
+            let Some(place) = Place::new(kind, Cut::Store) else { return };
+            is_lost = loses_bytes(&place);
+            let cat = ["--dir", "store", "--", "cat", "store/weights"];
+            place.lab.run("reader").args(cat).succeed();
+            check(&place, &sha256_of(&fs::read(place.lab.path("store/weights")).unwrap()));
+            if is_lost {
+                break;
+            }
+        }
+        assert!(is_lost, "{kind:?}: whenever its times reach the disk, the bytes of a file do");
     }
+}
+
+/// Whether a file that was sealed has lost its bytes with the power, and its times not.
+fn loses_bytes(place: &Place) -> bool {
+    let stored = place.lab.path("store/weights");
+    let modified = || fs::metadata(&stored).unwrap().modified().unwrap();
+    fs::write(&stored, vec![b'1'; BYTES]).unwrap();
+    place.sync_store();
+    place.lab.directory("mnt");
+    mount(&place.lab, "store", "mnt", &["--stage", "train"]).succeed();
+    write_over(place);
+    let sealed = modified();
+    place.sync_directory();
+    place.cut();
+    place.come_back();
+    modified() == sealed && fs::read(&stored).unwrap().starts_with(b"1")
 }
 
 /// In place, and until it is sealed.
@@ -78,6 +91,9 @@ fn check(place: &Place, sha256: &str) {
         }
     }
 }
+
+/// The kernel may write any bytes down when it likes.
+const ATTEMPTS_MAX: u32 = 5;
 
 /// Less than what is answered before it is stored.
 const BYTES: usize = 32 << 10;

@@ -27,6 +27,9 @@ mod evidence;
 #[path = "../common/lab.rs"]
 mod lab;
 #[expect(dead_code, reason = "what only other test programs need")]
+#[path = "../attacks/disk.rs"]
+mod memory;
+#[expect(dead_code, reason = "what only other test programs need")]
 #[path = "../common/mounted.rs"]
 mod mounted;
 #[expect(dead_code, reason = "what only other test programs need")]
@@ -40,6 +43,7 @@ mod setting;
 mod disk;
 mod exact;
 mod moments;
+mod once;
 mod place;
 mod round;
 mod told;

@@ -3,10 +3,11 @@
 use std::{fs, path::PathBuf};
 
 use crate::{
-    disk::{Disk, Kind, kill_who_uses},
+    disk::{self, Disk, Kind, kill_who_uses},
     lab::Lab,
     mounted::unmount_all_at,
     needs,
+    require::require,
 };
 
 /// Which disks there are, and of which the power is cut.
@@ -32,10 +33,13 @@ pub(crate) struct Place {
 impl Place {
     /// None, said in one line, where there can be no such disks.
     pub(crate) fn new(kind: Kind, cut: Cut) -> Option<Self> {
-        if !needs::programs(&["mkfs.ext4", "mkfs.xfs", "xfs_io", "losetup", "python3"]) {
+        if !has_programs() {
             return None;
         }
         let lab = Lab::new()?;
+        if !has_devices(&lab) {
+            return None;
+        }
         let (store, state) = (("store", lab.directory("store")), ("state", lab.state()));
         let disk = |name: &str, binds: &[_]| Disk::new(kind, lab.path(name), binds);
         let disks = match cut {
@@ -88,9 +92,21 @@ impl Place {
     }
 }
 
+/// Whether there is all that makes disks and cuts them.
+pub(crate) fn has_programs() -> bool {
+    needs::programs(&["mkfs.ext4", "mkfs.xfs", "xfs_io", "losetup", "python3"])
+}
+
+/// Whether a file in this lab can be a disk.
+pub(crate) fn has_devices(lab: &Lab) -> bool {
+    require(disk::are_possible(&lab.path("probe.img")), "loop devices")
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         unmount_all_at(&self.mount_point());
+        // Whoever is left would keep the disks.
+        kill_who_uses(&self.lab.path("."));
         self.lab.end_daemon();
     }
 }

@@ -505,7 +505,9 @@ mod tests {
         journal.record(hashed());
         assert!(matches!(journal.sync(), Err(RecordError::Store(_))));
         journal.stores.clear();
-        assert!(matches!(journal.sync(), Err(RecordError::Store(_))));
+        let failure = journal.sync().unwrap_err();
+        assert!(matches!(failure, RecordError::Store(_)));
+        assert!(failure.next_step().unwrap().contains("or of somebody else"));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{
 use crate::{
     disk::Kind,
     evidence::attestations,
-    lab::{Finish, eventually},
+    lab::{Finish, Running, eventually},
     mounted::{Mounted, attribute, mount},
     place::{Cut, Place},
     told::sha256_of,
@@ -62,6 +62,32 @@ fn loses_bytes(place: &Place) -> bool {
     place.cut();
     place.come_back();
     modified() == sealed && fs::read(&stored).unwrap().starts_with(b"1")
+}
+
+/// As before, but the run comes to its end, and is told that the store cannot be synced.
+#[test]
+fn what_could_not_be_synced_at_the_end_of_a_run_is_said_of_nothing() {
+    for kind in [Kind::Ext4, Kind::Xfs] {
+        let Some(place) = Place::new(kind, Cut::Store) else { return };
+        let stored = place.lab.path("store/weights");
+        fs::write(&stored, vec![b'1'; BYTES]).unwrap();
+        place.sync_store();
+        let job = format!(
+            "head -c {BYTES} /dev/zero | dd of=store/weights conv=notrunc status=none; \
+             touch written; while ! [ -e stop ]; do sleep 0.1; done"
+        );
+        let mut run = place.lab.run("train");
+        let mut run = Running::start(run.args(["--dir", "store", "--", "sh", "-c", &job]));
+        eventually("it is written", || place.lab.path("written").exists());
+        place.sync_directory();
+        place.cut();
+        fs::write(place.lab.path("stop"), "").unwrap();
+        assert_ne!(run.code(), Some(0));
+        place.come_back();
+        let cat = ["--dir", "store", "--", "cat", "store/weights"];
+        place.lab.run("reader").args(cat).succeed();
+        check(&place, &sha256_of(&fs::read(&stored).unwrap()));
+    }
 }
 
 /// In place, and until it is sealed.

@@ -4,7 +4,7 @@
 //! to end as when the power is cut: nothing that is still in memory reaches the disk any more. Then they are mounted anew.
 //!
 //! `ATTESTFS_POWER_CUT_ROUNDS` says how many times on each kind of filesystem, `ATTESTFS_POWER_CUT_SEED` which is the first.
-//! It needs root, loop devices, `mkfs.ext4`, and `mkfs.xfs` and `xfs_io` of xfsprogs. After a change of what is synced, and
+//! It needs root, loop devices, `mkfs.ext4` and `mkfs.xfs`. After a change of what is synced, and
 //! when, please let it run longer:
 //!
 //! ```text

@@ -94,7 +94,7 @@ impl Place {
 
 /// Whether there is all that makes disks and cuts them.
 pub(crate) fn has_programs() -> bool {
-    needs::programs(&["mkfs.ext4", "mkfs.xfs", "xfs_io", "losetup", "python3"])
+    needs::programs(&["mkfs.ext4", "mkfs.xfs", "losetup", "python3"])
 }
 
 /// Whether a file in this lab can be a disk.

@@ -67,13 +67,15 @@ def read() -> None:
 
 
 def map_memory() -> None:
-    path, new = FREE / "mapped", content()
-    with open(path, "w+b") as file:
+    """In a file that is made and not emptied: what a mapping of such a one may lose stands in fs/DESIGN.md."""
+    aside, path, new = FREE / "unmapped", FREE / "mapped", content()
+    with open(aside, "x+b") as file:
         file.truncate(len(new))
         with mmap.mmap(file.fileno(), len(new)) as mapped:
             mapped[:] = new
             if random.random() < 0.5:
                 mapped.flush()
+    os.rename(aside, path)
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
         check(mapped[:], path)
 

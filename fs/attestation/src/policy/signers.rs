@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::{
     belief::Memories,
-    document::{Field, Fields, Text},
+    document::{Field, Fields, Text, clip},
     error::{Fault, PolicyError},
 };
 use crate::{
@@ -152,7 +152,7 @@ fn pem(value: Text, place: &str, max: usize, read: Read<'_>) -> Result<Vec<u8>, 
         return Ok(value.text.into_bytes());
     }
     let unreadable = |reason: String| {
-        let (place, file) = (place.to_owned(), value.text.clone());
+        let (place, file) = (place.to_owned(), clip(&value.text));
         Fault::Unreadable { place, file, reason }.at(value.line)
     };
     let bytes = read(&value.text).map_err(unreadable)?;

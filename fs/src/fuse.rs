@@ -271,14 +271,15 @@ impl Filesystem for Adapter {
 
     fn getattr(
         &self,
-        _request: &Request,
+        request: &Request,
         id: INodeNo,
         handle: Option<FileHandle>,
         reply: ReplyAttr,
     ) {
         let handle = handle.map(|handle| HandleId(handle.0));
         self.serve(Operation::GetAttributes, id, |watch| {
-            let attributes = watch.over(|| self.vfs.attributes(inode(id), handle));
+            let caller = self.caller(request);
+            let attributes = watch.over(|| self.vfs.attributes(inode(id), handle, caller));
             answer_attributes(reply, &attributes);
         });
     }

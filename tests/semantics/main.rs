@@ -7,6 +7,7 @@ mod behind;
 mod deep;
 mod descriptors;
 mod digests;
+mod emptying;
 mod files;
 mod gate;
 mod hanging;

@@ -43,12 +43,14 @@ impl Vfs {
         &self,
         id: InodeId,
         handle: Option<HandleId>,
+        caller: Caller,
     ) -> Result<Attributes, Error> {
         if let Some(file) = self.virtual_file(id) {
             let handle = handle.and_then(|id| self.handles.find(id).ok());
             return self.virtual_attributes(file, handle.as_ref());
         }
-        self.attributes_of(&*self.inodes.find(id)?)
+        let inode = self.inodes.find(id)?;
+        inode.when_not_emptied(Some(caller.thread), || self.attributes_of(&inode))
     }
 
     pub(crate) fn change_attributes(

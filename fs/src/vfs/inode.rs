@@ -1,5 +1,7 @@
 //! The inodes that the kernel holds references to.
 
+mod emptying;
+
 use std::{
     any::Any,
     collections::HashMap,
@@ -12,6 +14,10 @@ use std::{
 };
 
 use rustix::fs::FileType;
+
+pub(crate) use emptying::Emptier;
+
+use self::emptying::Emptying;
 
 use crate::{
     backing::{Node, Stat},
@@ -68,6 +74,7 @@ pub(crate) struct Inode {
     fewer_ways: Condvar,
     /// The size that the kernel was told last.
     told_size: AtomicU64,
+    emptying: Emptying,
     _counted: Counted,
 }
 
@@ -117,6 +124,7 @@ impl Inode {
             ways: Mutex::default(),
             fewer_ways: Condvar::new(),
             told_size: AtomicU64::default(),
+            emptying: Emptying::default(),
             _counted: meter().inode(),
         }
     }
@@ -162,6 +170,17 @@ impl Inode {
         let mut ways = self.ways.lock();
         let is_passed = |ways: &mut Ways<_>| ways.is_passed();
         self.fewer_ways.wait_while_for(&mut ways, is_passed, grace.remaining());
+    }
+
+    /// What is asked for the file, asked again where somebody emptied it meanwhile.
+    pub(super) fn when_not_emptied<T>(
+        &self,
+        thread: Option<u32>,
+        ask: impl Fn() -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let answer = ask()?;
+        // Asked first: what is not seen to be emptied now was not when the store was asked.
+        if self.emptying.wait_until_heard(thread) { ask() } else { Ok(answer) }
     }
 
     /// The kernel is told this size now.

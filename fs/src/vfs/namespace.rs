@@ -410,7 +410,7 @@ impl Vfs {
         node: Node,
         caller: Option<Caller>,
     ) -> Result<(Arc<Inode>, Attributes), Error> {
-        let stat = self.stat_when_stored(&node)?;
+        let stat = self.stat_when_stored(&node, caller.map(|caller| caller.thread))?;
         self.enter_as(parent, name, (node, stat), caller)
     }
 
@@ -450,16 +450,16 @@ impl Vfs {
     }
 
     /// What is told of a file counts all that was answered: the kernel appends where it believes the end to be.
-    fn stat_when_stored(&self, node: &Node) -> Result<Stat, Error> {
+    fn stat_when_stored(&self, node: &Node, thread: Option<u32>) -> Result<Stat, Error> {
         let stat = self.backing.stat(node.as_fd())?;
-        let known = self.inodes.find_by_stat(&stat).and_then(|inode| inode.tracked());
-        match known {
+        let Some(inode) = self.inodes.find_by_stat(&stat) else { return Ok(stat) };
+        inode.when_not_emptied(thread, || match inode.tracked() {
             Some(tracked) if !tracked.line().is_empty() => {
                 tracked.line().wait_until_empty();
                 Ok(self.backing.stat(node.as_fd())?)
             }
-            _ => Ok(stat),
-        }
+            _ => Ok(self.backing.stat(node.as_fd())?),
+        })
     }
 
     pub(super) fn stat(&self, inode: &Inode) -> Result<Stat, Error> {

@@ -10,7 +10,7 @@ use super::{
     filesystem::Vfs,
     handle::{Handle, HandleId},
     holding::Held,
-    inode::{Inode, InodeId, OnWay, Shortcut},
+    inode::{Emptier, Inode, InodeId, OnWay, Shortcut},
     tenure::Regular,
     ways::{Opener, Way},
 };
@@ -65,6 +65,7 @@ pub(crate) struct Ready {
     entered: Option<(OnWay, Way<Shortcut>)>,
     page_cache: PageCache,
     size: Told,
+    emptier: Option<Emptier>,
 }
 
 /// How the kernel has a file open.
@@ -76,6 +77,8 @@ pub(crate) struct Given {
     pub(crate) size: Told,
     /// Whether there is something to tell whoever closes it.
     pub(crate) flushes: bool,
+    /// Until that is told.
+    pub(crate) _emptier: Option<Emptier>,
 }
 
 /// An open that has come as far as the gate.
@@ -254,6 +257,8 @@ impl Vfs {
         let (page_cache, identity) = self.page_cache(&opening, leave.admitted())?;
         let opener = self.opener(&opening, &identity)?;
         let inode = Arc::clone(&opening.inode);
+        let thread = opening.caller.thread;
+        let emptier = opening.truncates.then(|| Emptier::begin(&inode, thread));
         let size = if inode.tell_size(identity.size) { Told::Outdated } else { Told::Right };
         // Who may be refused takes no shortcut when he empties it, and nobody else is.
         let may_be_refused = !matches!(opener, Opener::Writer { .. });
@@ -265,7 +270,7 @@ impl Vfs {
                 Handle::Writer(Arc::new(self.writer(opening, held, admitted)?))
             }
         };
-        Ok(Ready { handle, opener: Some((inode, opener)), entered, page_cache, size })
+        Ok(Ready { handle, opener: Some((inode, opener)), entered, page_cache, size, emptier })
     }
 
     /// Whoever has a file open is given the pages that those read who have it verified, so that all reads must
@@ -321,11 +326,12 @@ impl Vfs {
         ready: Ready,
         shortcut: impl FnOnce(&File) -> Option<Shortcut>,
     ) -> Result<Given, Error> {
-        let Ready { handle, opener, entered, page_cache, size } = ready;
+        let Ready { handle, opener, entered, page_cache, size, emptier } = ready;
         let flushes = handle.writer().is_ok();
         let Some((inode, opener)) = opener else {
             let handle = self.handles.insert(handle);
-            return Ok(Given { handle, way: Way::Cached, page_cache, size, flushes });
+            let way = Way::Cached;
+            return Ok(Given { handle, way, page_cache, size, flushes, _emptier: emptier });
         };
         let file = handle.file()?;
         let shortcut = || match opener {
@@ -347,7 +353,7 @@ impl Vfs {
             _ => {}
         }
         let handle = self.handles.insert_on_way(handle, Some(on_way));
-        Ok(Given { handle, way, page_cache, size, flushes })
+        Ok(Given { handle, way, page_cache, size, flushes, _emptier: emptier })
     }
 
     /// Opened for the kernel alone, and marked for as long as it has it open. None where that cannot be: then nobody
@@ -583,14 +589,15 @@ impl Vfs {
 
 impl Ready {
     pub(super) fn made_up(handle: Handle) -> Self {
-        Self { handle, opener: None, entered: None, page_cache: PageCache::Drop, size: Told::Right }
+        let (page_cache, size) = (PageCache::Drop, Told::Right);
+        Self { handle, opener: None, entered: None, page_cache, size, emptier: None }
     }
 
     /// A file that was just made.
     pub(super) fn made(inode: Arc<Inode>, opener: Opener, writer: WriteHandle) -> Self {
         let handle = Handle::Writer(Arc::new(writer));
         let (opener, page_cache, size) = (Some((inode, opener)), PageCache::Drop, Told::Right);
-        Self { handle, opener, entered: None, page_cache, size }
+        Self { handle, opener, entered: None, page_cache, size, emptier: None }
     }
 }
 

@@ -50,7 +50,11 @@ impl Vfs {
             return self.virtual_attributes(file, handle.as_ref());
         }
         let inode = self.inodes.find(id)?;
-        inode.when_not_emptied(Some(caller.thread), || self.attributes_of(&inode))
+        let attributes = self.attributes_of(&inode)?;
+        if inode.wait_until_emptied(Some(caller.thread)) {
+            return self.attributes_of(&inode);
+        }
+        Ok(attributes)
     }
 
     pub(crate) fn change_attributes(

@@ -172,15 +172,13 @@ impl Inode {
         self.fewer_ways.wait_while_for(&mut ways, is_passed, grace.remaining());
     }
 
-    /// What is asked for the file, asked again where somebody emptied it meanwhile.
-    pub(super) fn when_not_emptied<T>(
-        &self,
-        thread: Option<u32>,
-        ask: impl Fn() -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        let answer = ask()?;
-        // Asked first: what is not seen to be emptied now was not when the store was asked.
-        if self.emptying.wait_until_heard(thread) { ask() } else { Ok(answer) }
+    /// Waits while somebody empties the file, on behalf of who asks for it. To be called when the store has been asked: what is
+    /// not seen to be emptied then was not before.
+    ///
+    /// # Returns
+    /// Whether the store is to be asked again.
+    pub(super) fn wait_until_emptied(&self, thread: Option<u32>) -> bool {
+        self.emptying.wait_until_heard(thread)
     }
 
     /// The kernel is told this size now.

@@ -451,15 +451,18 @@ impl Vfs {
 
     /// What is told of a file counts all that was answered: the kernel appends where it believes the end to be.
     fn stat_when_stored(&self, node: &Node, thread: Option<u32>) -> Result<Stat, Error> {
-        let stat = self.backing.stat(node.as_fd())?;
+        let mut stat = self.backing.stat(node.as_fd())?;
         let Some(inode) = self.inodes.find_by_stat(&stat) else { return Ok(stat) };
-        inode.when_not_emptied(thread, || match inode.tracked() {
-            Some(tracked) if !tracked.line().is_empty() => {
-                tracked.line().wait_until_empty();
-                Ok(self.backing.stat(node.as_fd())?)
-            }
-            _ => Ok(self.backing.stat(node.as_fd())?),
-        })
+        if let Some(tracked) = inode.tracked()
+            && !tracked.line().is_empty()
+        {
+            tracked.line().wait_until_empty();
+            stat = self.backing.stat(node.as_fd())?;
+        }
+        if inode.wait_until_emptied(thread) {
+            stat = self.backing.stat(node.as_fd())?;
+        }
+        Ok(stat)
     }
 
     pub(super) fn stat(&self, inode: &Inode) -> Result<Stat, Error> {
